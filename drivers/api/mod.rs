@@ -1,0 +1,187 @@
+//! The interfaces between Nodepool and a cloud, and nothing of either.
+//!
+//! A [`Driver`] stands for one kind of provider. It reads a provider's section of `nodepool.yaml` into a
+//! [`ProviderConfig`], which opens a [`Provider`]. A provider says what it can do by what it returns:
+//! [`Images`] where it stores images, [`Nodes`] where it runs nodes; for each node request that it serves,
+//! [`Nodes`] makes a [`NodeRequestHandler`]. All of them are used as trait objects from several threads.
+//!
+//! Every call that may block takes a [`CallContext`]: its token ends the call, its deadline limits it. A
+//! driver knows no ZooKeeper, keeps no records and starts no work of its own; it may keep caches.
+
+mod error;
+mod value;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nodepool_threads::StopToken;
+use slog::Logger;
+
+pub use error::{Error, ErrorKind};
+pub use value::{Problem, Problems, Severity, Table, Value};
+
+/// What every call into a provider carries.
+#[derive(Debug, Clone)]
+pub struct CallContext {
+    /// Ends the call, with [`ErrorKind::Cancelled`] when it is stopped and [`ErrorKind::Timeout`] when its
+    /// deadline passes.
+    pub stop: StopToken,
+    /// Where to log; it names the provider already.
+    pub log: Logger,
+}
+
+/// One kind of provider, such as `local`. Stateless; all drivers stand in [`crate::drivers`].
+pub trait Driver: Send + Sync {
+    /// The word that a provider's `driver:` key names it by.
+    fn name(&self) -> &'static str;
+
+    /// Reads a provider's section. Notes every mistake in the table's problems, and returns `None` only
+    /// where they leave no usable configuration. The common keys are read by [`ProviderSettings::read`].
+    /// Does not call [`Table::finish`]: the caller does, when all readers have asked for their keys.
+    fn configure(&self, section: &Table<'_>) -> Option<Arc<dyn ProviderConfig>>;
+}
+
+/// The resolved section of one provider: it cannot be wrong any more.
+pub trait ProviderConfig: Send + Sync + fmt::Debug {
+    /// What all providers have.
+    fn settings(&self) -> &ProviderSettings;
+
+    /// How images are uploaded; `None` for a provider that stores none.
+    fn images(&self) -> Option<&ImageSettings>;
+
+    /// Opens the provider: checks what can be checked without a call over the network, and takes no longer
+    /// than that.
+    fn open(&self, log: &Logger) -> Result<Arc<dyn Provider>, Error>;
+}
+
+/// The part of a provider's section that does not depend on its driver (spec/config.md, `providers[]`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProviderSettings {
+    /// The provider's name.
+    pub name: String,
+    /// The name of its driver.
+    pub driver: String,
+    /// How many nodes may be launched at once; `None` for no limit.
+    pub max_concurrency: Option<u64>,
+    /// Which provider is preferred among several that could serve a request: the lower number.
+    pub priority: Option<i64>,
+    /// The section as it was read: a provider is replaced only when this has changed.
+    pub section: Value,
+}
+
+/// What a provider that stores images is configured with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageSettings {
+    /// The format that the provider wants, such as `qcow2`.
+    pub format: String,
+    /// The images that the provider shall have, by name.
+    pub diskimages: BTreeMap<String, ProviderDiskimage>,
+    /// How an image is named at the provider, with `{image_name}`, `{timestamp}` and `{upload_id}`.
+    pub name_format: String,
+    /// A program that is run after each upload with the provider's name, the image's id and its file.
+    pub post_upload_hook: Option<PathBuf>,
+    /// How long one upload may take.
+    pub upload_timeout: Duration,
+}
+
+/// An image in a provider's `diskimages` list.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ProviderDiskimage {
+    /// Not uploaded while set.
+    pub pause: bool,
+    /// Properties that the image gets at this provider, over those of the image itself.
+    pub meta: BTreeMap<String, String>,
+}
+
+/// An opened provider, shared by all threads that call it.
+pub trait Provider: Send + Sync {
+    /// Its ability to store images, if it has it.
+    fn images(&self) -> Option<&dyn Images>;
+
+    /// Its ability to run nodes, if it has it.
+    fn nodes(&self) -> Option<&dyn Nodes>;
+}
+
+/// The ability to store images.
+pub trait Images: Send + Sync {
+    /// Stores an image and returns the provider's id of it. When this fails, or is stopped, nothing of the
+    /// image is left at the provider as far as that can be had; a caller that gets an error still deletes
+    /// by name later.
+    fn upload(&self, call: &CallContext, image: &ImageUpload) -> Result<String, Error>;
+
+    /// Deletes an image by its id. An image that is not there counts as deleted.
+    fn delete(&self, call: &CallContext, external_id: &str) -> Result<(), Error>;
+
+    /// All images at the provider, those of others too.
+    fn list(&self, call: &CallContext) -> Result<Vec<StoredImage>, Error>;
+}
+
+/// An image that is to be uploaded.
+#[derive(Debug, Clone)]
+pub struct ImageUpload {
+    /// The name that it shall have at the provider.
+    pub name: String,
+    /// The file to upload.
+    pub file: PathBuf,
+    /// The file's format, such as `qcow2`.
+    pub format: String,
+    /// The MD5 digest of the file in lower-case hex, where the build left one.
+    pub md5: Option<String>,
+    /// The SHA-256 digest of the file in lower-case hex, where the build left one.
+    pub sha256: Option<String>,
+    /// Properties to store with the image; among them `nodepool_build_id` and `nodepool_upload_id`.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// An image at a provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredImage {
+    /// The provider's id of it.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its properties.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// The ability to run nodes.
+pub trait Nodes: Send + Sync {
+    /// Makes the handler of one node request. Cheap: it makes no call to the provider.
+    fn handler(&self, request: NodeRequest) -> Box<dyn NodeRequestHandler>;
+
+    /// Deletes a node by its id. A node that is not there counts as deleted.
+    fn delete(&self, call: &CallContext, external_id: &str) -> Result<(), Error>;
+}
+
+/// A node request, as far as a driver has to know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeRequest {
+    /// The request's id; instances are named after it.
+    pub id: String,
+    /// The labels of the nodes that are asked for, in order.
+    pub labels: Vec<String>,
+}
+
+/// Serves one node request. Owned by one thread at a time; dropping it abandons what it has not launched.
+pub trait NodeRequestHandler: Send {
+    /// The request that it serves.
+    fn request(&self) -> &NodeRequest;
+
+    /// Launches the node at `index` of the request's labels, and returns once it can be used. When this
+    /// fails, nothing of the attempt is left at the provider as far as that can be had.
+    fn launch(&mut self, call: &CallContext, index: usize) -> Result<LaunchedNode, Error>;
+}
+
+/// A node that was launched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchedNode {
+    /// The provider's id of it.
+    pub external_id: String,
+    /// Where it is reached.
+    pub interface_ip: String,
+    /// The port of its connection.
+    pub connection_port: u16,
+}

@@ -1,0 +1,5 @@
+//! What a daemon of plain threads needs, without any knowledge of Nodepool.
+
+mod stop;
+
+pub use stop::{Interrupted, StopSource, StopToken, Waited};

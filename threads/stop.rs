@@ -1,0 +1,191 @@
+//! Stop tokens: how a wait, a child process or a driver's call learns that it must end.
+//!
+//! A [`StopSource`] belongs to whoever may order the stop; it hands out [`StopToken`]s, which are
+//! cheap to clone and go wherever something blocks. A token carries the stops of all its ancestors
+//! and the nearest deadline, so one value answers "may I go on, and until when?". Stopping is
+//! permanent: a source cannot be started again.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender, TryRecvError, bounded};
+use parking_lot::Mutex;
+
+/// Why a wait ended before what it waited for had happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interrupted {
+    /// The source, or one that it descends from, was stopped.
+    Stopped,
+    /// The token's deadline has passed.
+    DeadlinePassed,
+}
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stopped => "stopped",
+            Self::DeadlinePassed => "the deadline has passed",
+        })
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// The side that orders the stop. Dropping it stops its tokens too: nobody waits for an owner that is gone.
+#[derive(Debug)]
+pub struct StopSource {
+    /// Dropped to stop: every receiver of the channel then reads as disconnected.
+    running: Mutex<Option<Sender<Infallible>>>,
+    token: StopToken,
+}
+
+impl Default for StopSource {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl StopSource {
+    /// A source without ancestors.
+    pub fn new() -> Self {
+        Self::with_ancestors(Vec::new(), None)
+    }
+
+    /// A source whose tokens also stop with `parent`, and share its deadline.
+    pub fn child_of(parent: &StopToken) -> Self {
+        Self::with_ancestors(parent.stops.clone(), parent.deadline)
+    }
+
+    fn with_ancestors(mut stops: Vec<Receiver<Infallible>>, deadline: Option<Instant>) -> Self {
+        let (sender, receiver) = bounded(0);
+        stops.push(receiver);
+        Self { running: Mutex::new(Some(sender)), token: StopToken { stops, deadline } }
+    }
+
+    /// Stops every token of this source and of its descendants. Calling it again changes nothing.
+    pub fn stop(&self) {
+        self.running.lock().take();
+    }
+
+    /// A token of this source.
+    pub fn token(&self) -> StopToken {
+        self.token.clone()
+    }
+}
+
+/// What a blocking call takes to know when it must give up.
+#[derive(Debug, Clone)]
+pub struct StopToken {
+    stops: Vec<Receiver<Infallible>>,
+    deadline: Option<Instant>,
+}
+
+impl StopToken {
+    /// The same token with a deadline `after` from now, unless it has an earlier one already.
+    #[must_use]
+    pub fn deadline_in(&self, after: Duration) -> Self {
+        // A duration too large for the clock is no deadline at all.
+        let new = Instant::now().checked_add(after);
+        let deadline = match (self.deadline, new) {
+            (Some(old), Some(new)) => Some(old.min(new)),
+            (old, new) => old.or(new),
+        };
+        Self { stops: self.stops.clone(), deadline }
+    }
+
+    /// When the token ends by itself.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// The time left, but never more than `at_most`.
+    pub fn remaining(&self, at_most: Duration) -> Duration {
+        self.deadline.map_or(at_most, |at| at.saturating_duration_since(Instant::now()).min(at_most))
+    }
+
+    /// Whether a stop was ordered, whatever the deadline says.
+    pub fn is_stopped(&self) -> bool {
+        self.stops.iter().any(|stop| stop.try_recv() == Err(TryRecvError::Disconnected))
+    }
+
+    /// Ok while the holder may go on.
+    pub fn check(&self) -> Result<(), Interrupted> {
+        if self.is_stopped() {
+            return Err(Interrupted::Stopped);
+        }
+        match self.deadline {
+            Some(at) if at <= Instant::now() => Err(Interrupted::DeadlinePassed),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for `duration`; ends early with the reason when the token does.
+    pub fn wait(&self, duration: Duration) -> Result<(), Interrupted> {
+        // Nothing is ever sent on this channel, so only its time limit or the token ends the wait.
+        let (_keep, never) = bounded::<Infallible>(0);
+        match self.recv_timeout(&never, duration) {
+            Ok(_) | Err(Waited::Disconnected | Waited::TimedOut) => Ok(()),
+            Err(Waited::Interrupted(why)) => Err(why),
+        }
+    }
+
+    /// Receives from `receiver`, ending early when the token does.
+    pub fn recv<T>(&self, receiver: &Receiver<T>) -> Result<T, Waited> {
+        self.recv_until(receiver, None)
+    }
+
+    /// Receives from `receiver` for at most `timeout`, ending early when the token does.
+    pub fn recv_timeout<T>(&self, receiver: &Receiver<T>, timeout: Duration) -> Result<T, Waited> {
+        self.recv_until(receiver, Instant::now().checked_add(timeout))
+    }
+
+    fn recv_until<T>(&self, receiver: &Receiver<T>, limit: Option<Instant>) -> Result<T, Waited> {
+        self.check().map_err(Waited::Interrupted)?;
+        let mut select = Select::new_biased();
+        for stop in &self.stops {
+            select.recv(stop);
+        }
+        let wanted = select.recv(receiver);
+        let until = match (self.deadline, limit) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let ready = match until {
+            Some(at) => select.select_deadline(at).ok(),
+            None => Some(select.select()),
+        };
+        match ready {
+            Some(operation) if operation.index() == wanted => {
+                operation.recv(receiver).map_err(|_| Waited::Disconnected)
+            }
+            Some(operation) => {
+                let stop = &self.stops[operation.index()];
+                // The receive completes the selection; the channel has no values, only an end.
+                let _ = operation.recv(stop);
+                Err(Waited::Interrupted(Interrupted::Stopped))
+            }
+            None => match self.check() {
+                Err(why) => Err(Waited::Interrupted(why)),
+                Ok(()) => Err(Waited::TimedOut),
+            },
+        }
+    }
+
+    /// The channels of the token's source and its ancestors, for a caller that selects over several things
+    /// at once: when one of them reads as disconnected, the token is stopped.
+    pub fn stops(&self) -> &[Receiver<Infallible>] {
+        &self.stops
+    }
+}
+
+/// Why a receive through a token gave no value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waited {
+    /// Every sender is gone.
+    Disconnected,
+    /// The receive's own time limit came first.
+    TimedOut,
+    /// The token ended.
+    Interrupted(Interrupted),
+}
