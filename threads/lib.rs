@@ -1,5 +1,21 @@
-//! What a daemon of plain threads needs, without any knowledge of Nodepool.
+//! What a daemon of plain threads needs, without any knowledge of Nodepool: named threads that say what
+//! they are doing, stop tokens with deadlines, worker pools that lose no job, child process groups,
+//! signals on one thread, and becoming a daemon.
+//!
+//! The only `unsafe` of the project is here.
 
+mod child;
+mod daemonize;
+mod pool;
+mod registry;
+mod signals;
 mod stop;
+mod waker;
 
+pub use child::ChildGroup;
+pub use daemonize::{Detached, Startup, detach};
+pub use pool::{Finished, Job, Panicked, Pool};
+pub use registry::{Activity, Thread, ThreadInfo, activity, register_main, spawn, threads};
+pub use signals::{Signal, SignalThread};
 pub use stop::{Interrupted, StopSource, StopToken, Waited};
+pub use waker::Waker;

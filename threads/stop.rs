@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, bounded};
 use parking_lot::Mutex;
 
 /// Why a wait ended before what it waited for had happened.
@@ -188,4 +188,60 @@ pub enum Waited {
     TimedOut,
     /// The token ended.
     Interrupted(Interrupted),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_stops_with_its_parent_but_not_the_other_way_round() {
+        let parent = StopSource::new();
+        let child = StopSource::child_of(&parent.token());
+        child.stop();
+        assert!(child.token().is_stopped() && !parent.token().is_stopped());
+        let other = StopSource::child_of(&parent.token());
+        parent.stop();
+        assert_eq!(other.token().check(), Err(Interrupted::Stopped));
+    }
+
+    #[test]
+    fn a_stop_ends_a_wait_at_once() {
+        let source = StopSource::new();
+        let token = source.token();
+        let waiter = std::thread::spawn(move || token.wait(Duration::from_secs(600)));
+        source.stop();
+        assert_eq!(waiter.join().unwrap(), Err(Interrupted::Stopped));
+    }
+
+    #[test]
+    fn the_nearest_deadline_counts() {
+        let source = StopSource::new();
+        let token = source.token().deadline_in(Duration::ZERO).deadline_in(Duration::from_secs(600));
+        assert_eq!(token.check(), Err(Interrupted::DeadlinePassed));
+        assert_eq!(token.wait(Duration::from_secs(600)), Err(Interrupted::DeadlinePassed));
+        assert_eq!(token.remaining(Duration::from_secs(1)), Duration::ZERO);
+        assert!(source.token().deadline_in(Duration::MAX).deadline().is_none());
+    }
+
+    #[test]
+    fn a_receive_tells_a_value_from_an_end_from_a_limit() {
+        let source = StopSource::new();
+        let (sender, receiver) = bounded(1);
+        sender.send(5).unwrap();
+        assert_eq!(source.token().recv(&receiver), Ok(5));
+        assert_eq!(source.token().recv_timeout(&receiver, Duration::ZERO), Err(Waited::TimedOut));
+        drop(sender);
+        assert_eq!(source.token().recv(&receiver), Err(Waited::Disconnected));
+        source.stop();
+        assert_eq!(source.token().recv(&receiver), Err(Waited::Interrupted(Interrupted::Stopped)));
+    }
+
+    #[test]
+    fn a_dropped_source_has_stopped() {
+        let source = StopSource::new();
+        let token = source.token();
+        drop(source);
+        assert!(token.is_stopped());
+    }
 }

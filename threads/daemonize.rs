@@ -1,0 +1,80 @@
+//! Becoming a daemon the classic way: fork, new session, fork, and a pipe through which the process that
+//! the operator started learns whether the start succeeded.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
+
+use rustix::fs::Mode;
+use rustix::pipe::{PipeFlags, pipe_with};
+
+/// The daemon's side of its start: it must say how it went. Dropped without a word, the start has failed.
+#[derive(Debug)]
+pub struct Startup {
+    report: File,
+}
+
+/// Which of the two processes returned from [`detach`].
+#[derive(Debug)]
+pub enum Detached {
+    /// The process that the operator started, once the daemon has reported: the reason of a failed start.
+    Starter(Result<(), String>),
+    /// The daemon.
+    Daemon(Startup),
+}
+
+/// Turns the process into a daemon: a session of its own, `/` as working directory, umask 022. The
+/// standard streams stay until [`Startup::succeeded`], so that early messages reach the terminal.
+///
+/// Must be called while the process has one thread.
+pub fn detach() -> io::Result<Detached> {
+    let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC)?;
+    if fork()? {
+        drop(write_end);
+        let mut report = String::new();
+        File::from(read_end).read_to_string(&mut report)?;
+        return Ok(Detached::Starter(match report.as_str() {
+            "ok" => Ok(()),
+            "" => Err("the daemon ended before it had started".to_owned()),
+            reason => Err(reason.to_owned()),
+        }));
+    }
+    drop(read_end);
+    rustix::process::setsid()?;
+    if fork()? {
+        // Not a session leader any more, so the daemon can never get a controlling terminal again.
+        signal_hook::low_level::exit(0);
+    }
+    rustix::process::chdir("/")?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    Ok(Detached::Daemon(Startup { report: File::from(write_end) }))
+}
+
+impl Startup {
+    /// Lets the starter exit with success, and puts the standard streams on `/dev/null`.
+    pub fn succeeded(mut self) -> io::Result<()> {
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        rustix::stdio::dup2_stdin(null.as_fd())?;
+        rustix::stdio::dup2_stdout(null.as_fd())?;
+        rustix::stdio::dup2_stderr(null.as_fd())?;
+        self.report.write_all(b"ok")
+    }
+
+    /// Lets the starter print `reason` and exit with failure.
+    pub fn failed(mut self, reason: &str) {
+        // A starter that has been killed meanwhile reads nothing; the daemon's log has the reason too.
+        let _ = self.report.write_all(reason.as_bytes());
+    }
+}
+
+/// Whether the caller is the parent.
+#[allow(unsafe_code)]
+fn fork() -> io::Result<bool> {
+    // SAFETY: the process has one thread (the caller's duty), so the child finds no lock held by a thread
+    // that does not exist there, and may go on with anything.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(false),
+        _ => Ok(true),
+    }
+}
