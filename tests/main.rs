@@ -1,1 +1,4 @@
+//! The integration tests: one binary, over a real ZooKeeper.
+
+mod harness;
 mod support;

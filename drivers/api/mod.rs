@@ -7,8 +7,26 @@
 //!
 //! Every call that may block takes a [`CallContext`]: its token ends the call, its deadline limits it. A
 //! driver knows no ZooKeeper, keeps no records and starts no work of its own; it may keep caches.
+//!
+//! # Writing a driver
+//!
+//! 1. Copy the folder of the nearest driver and give it the new name: `fake/` has both abilities and the
+//!    least code; `local/` stores images only, and shows how to leave nothing half done.
+//! 2. In its `config.rs`, read the section: [`ProviderSettings::read`], [`ImageSettings::read`] for a provider
+//!    that stores images, then the driver's own keys from the same [`Table`]. Note every mistake there and go
+//!    on; keys that are legal but of no use to the driver go to [`Table::accept`].
+//! 3. Implement [`ProviderConfig`] with the resolved section, [`Provider`] with [`Images`], [`Nodes`] or both.
+//!    In each call, begin with `call.stop.check()?`, wait only with [`StopToken::wait`] and its relatives,
+//!    check the token between the steps of long work, and undo what was begun when a step fails. Choose each
+//!    error's [`ErrorKind`] by what the caller should do next.
+//! 4. Add the module and one line to [`crate::drivers`].
+//! 5. Run [`contract::check`] on an opened provider in a test of the driver: what the words above leave open,
+//!    the suite decides. Put an example configuration into `config-examples/`.
 
+pub mod contract;
 mod error;
+mod name_format;
+mod settings;
 mod value;
 
 use std::collections::BTreeMap;
@@ -21,6 +39,8 @@ use nodepool_threads::StopToken;
 use slog::Logger;
 
 pub use error::{Error, ErrorKind};
+pub use settings::name_mistake;
+pub(crate) use settings::seconds;
 pub use value::{Problem, Problems, Severity, Table, Value};
 
 /// What every call into a provider carries.

@@ -91,7 +91,9 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<Value, E> {
-        i64::try_from(value).map(Value::Int).map_err(|_| E::custom(format!("the number {value} is too large")))
+        i64::try_from(value)
+            .map(Value::Int)
+            .map_err(|_| E::custom(format!("the number {value} is too large")))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
@@ -124,7 +126,10 @@ impl<'de> Visitor<'de> for ValueVisitor {
                 Value::Float(number) => number.to_string(),
                 Value::Bool(yes) => yes.to_string(),
                 other => {
-                    return Err(de::Error::custom(format!("a key must be a string, this one is {}", other.kind())));
+                    return Err(de::Error::custom(format!(
+                        "a key must be a string, this one is {}",
+                        other.kind()
+                    )));
                 }
             };
             entries.push((name, value));
@@ -236,6 +241,11 @@ impl<'a> Table<'a> {
     /// The collector that this reader notes its problems in.
     pub fn problems(&self) -> &'a Problems {
         self.problems
+    }
+
+    /// The whole mapping as raw data, to be kept and compared later. No key counts as asked for by this.
+    pub fn to_value(&self) -> Value {
+        Value::Map(self.entries.to_vec())
     }
 
     /// The raw value of `key`.

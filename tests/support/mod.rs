@@ -1,0 +1,28 @@
+//! The harness of the integration tests: a real ZooKeeper, certificates, and a sandbox per test.
+//!
+//! A test takes a [`Sandbox`] (a directory and a chroot of its own on the ZooKeeper that all tests of this
+//! process share), writes a configuration, starts daemons and looks at ZooKeeper through [`ZkClient`]. The
+//! harness never uses the code it tests: what it knows of the ZooKeeper contract stands here a second time.
+//! Nothing sleeps for a fixed time: every wait is a condition under a deadline, see [`eventually`].
+//! Whatever it starts ends with the test process, even when that is killed: see [`leash`].
+#![allow(dead_code, missing_docs, unused_imports)]
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::unwrap_used)]
+
+mod client;
+mod daemon;
+pub mod leash;
+mod sandbox;
+pub mod tls;
+mod wait;
+mod zk_client;
+mod zookeeper;
+
+pub use client::{CLIENT_LIMIT, Outcome};
+pub use daemon::Daemon;
+pub use sandbox::{Header, Sandbox, Transport};
+pub use wait::{eventually, scratch_dir, within};
+pub use zk_client::{ZkClient, Znode};
+pub use zookeeper::{Options, ZooKeeper, shared};
+
+/// The signals that [`Daemon::signal`] sends.
+pub use rustix::process::Signal;

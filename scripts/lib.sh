@@ -1,0 +1,85 @@
+# shellcheck shell=bash
+# What the scripts of this folder share: where things are, how they speak, which Rust, which apt mirrors.
+# Sourced, never run; it changes nothing by being sourced, except PATH.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+WORK=$ROOT/work
+export ROOT WORK
+
+# A root shell that came from plain `su` or from cron has no sbin; debootstrap and losetup live there.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+say() {
+    printf '[%2d:%02d] %s\n' $((SECONDS / 60)) $((SECONDS % 60)) "$*"
+}
+
+warn() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+}
+
+die() {
+    warn "$*"
+    exit 1
+}
+
+# The calling script's opening comment.
+usage() {
+    sed -n '2,/^[^#]\|^$/{/^#/!d;s/^# \{0,1\}//;p}' "$0"
+}
+
+need_root() {
+    [[ $(id -u) -eq 0 ]] || die "must run as root (it installs packages and builds an image with loop devices)"
+}
+
+# The oldest Rust that builds us, as Cargo.toml says it.
+wanted_rust() {
+    sed -n 's/^rust-version *= *"\([0-9.]*\)".*/\1/p' "$ROOT/Cargo.toml" | head -n 1
+}
+
+have_rust() {
+    local have
+    have=$(cargo --version 2>/dev/null | awk '{print $2}') || return 1
+    [[ -n $have ]] && printf '%s\n%s\n' "$(wanted_rust)" "$have" | sort -C -V
+}
+
+# Finds cargo where rustup puts it, for shells that have not read its profile. On a machine where nobody has used
+# cargo, its downloads stay in the work folder; elsewhere the user's own cargo home has the settings and the cache.
+use_rust() {
+    local home=${HOME:-/root}
+    if ! have_rust && [[ -x ${CARGO_HOME:-$home/.cargo}/bin/cargo ]]; then
+        PATH=${CARGO_HOME:-$home/.cargo}/bin:$PATH
+    fi
+    have_rust || die "needs cargo $(wanted_rust) or later, found: $(cargo --version 2>/dev/null || echo none)"
+    if [[ -z ${CARGO_HOME:-} && ! -d $home/.cargo ]]; then
+        export CARGO_HOME=$WORK/cache/cargo
+    fi
+}
+
+# The base address of the mirror from which this machine's apt takes SUITE, or nothing. Apt itself reads its sources
+# (*.list and *.sources alike) and says what it would fetch; it opens no connection for that.
+apt_mirror() {
+    local suite=$1 base file
+    base=$(apt-get update --print-uris 2>/dev/null |
+        sed -n "s|^'\(.*[^/]\)/*/dists/$suite/[^']*InRelease' .*|\1|p" | head -n 1)
+    # Cloud images name a file that lists mirrors.
+    if [[ $base == mirror+file:* ]]; then
+        file=${base#mirror+file:}
+        base=$(awk '!/^[[:space:]]*(#|$)/ {print $1; exit}' "/${file##/}" 2>/dev/null | sed 's|/*$||')
+    fi
+    # What both debootstrap and an apt inside the image can fetch from.
+    case $base in
+        http://* | https://*) printf '%s\n' "$base" ;;
+    esac
+}
+
+# The proxy that apt uses for http, or nothing.
+apt_proxy() {
+    local APT_PROXY=''
+    eval "$(apt-config shell APT_PROXY Acquire::http::Proxy)"
+    [[ $APT_PROXY == DIRECT ]] || printf '%s\n' "$APT_PROXY"
+}
+
+# A loopback TCP port that nobody listens on right now.
+free_port() {
+    /usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}

@@ -1,0 +1,368 @@
+//! A thread that loads the configuration anew when its files have changed.
+//!
+//! It waits in `poll` for inotify events of the directories that the files are in: a file that is replaced
+//! by a rename is another file, its directory stays. Events only say that it is time to look; whether a file
+//! has changed is told by its stamp, and when to load it by [`Settle`]. Writes are heard of when the writer
+//! closes the file, so that half a file is not read.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Select, Sender};
+use nodepool_threads::{StopSource, StopToken, Thread, Waker, activity, spawn};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::io::Errno;
+use slog::{Logger, warn};
+
+use super::files::{ConfigFiles, Snapshot, Texts};
+use super::problem::ConfigError;
+use super::settle::{Settle, Step};
+use super::{Loaded, resolve};
+
+/// The running watch. Dropping it ends its thread.
+#[derive(Debug)]
+pub struct ConfigWatch {
+    stop: StopSource,
+    waker: Waker,
+    // Joined after `drop` has told it to end.
+    _thread: Thread<()>,
+}
+
+impl ConfigWatch {
+    /// Watches `files` from the state on that `snapshot` has, the one that came with the configuration in use.
+    /// Whatever they hold next is sent to `changes`: the new configuration, or what is wrong with it. Each
+    /// content is sent once; while the receiver does not take it, newer ones wait. When the receiver is gone,
+    /// the thread ends.
+    ///
+    /// Fails if the process has no room for another descriptor or thread. Without inotify, the files are
+    /// looked at from time to time.
+    pub fn start(
+        files: ConfigFiles,
+        snapshot: Snapshot,
+        log: &Logger,
+        changes: Sender<Result<Loaded, ConfigError>>,
+    ) -> io::Result<Self> {
+        let (stop, waker) = (StopSource::new(), Waker::new()?);
+        let watcher = Watcher::new(files, snapshot, log.clone(), changes, waker.clone(), stop.token());
+        let thread = spawn("config-watch", "configuration", move || watcher.run())?;
+        Ok(Self { stop, waker, _thread: thread })
+    }
+}
+
+impl Drop for ConfigWatch {
+    fn drop(&mut self) {
+        self.stop.stop();
+        self.waker.wake();
+    }
+}
+
+/// What the thread owns.
+struct Watcher {
+    files: ConfigFiles,
+    settle: Settle,
+    /// What was sent last.
+    content: Result<Texts, ConfigError>,
+    directories: Directories,
+    changes: Sender<Result<Loaded, ConfigError>>,
+    waker: Waker,
+    stop: StopToken,
+}
+
+impl Watcher {
+    fn new(
+        files: ConfigFiles,
+        snapshot: Snapshot,
+        log: Logger,
+        changes: Sender<Result<Loaded, ConfigError>>,
+        waker: Waker,
+        stop: StopToken,
+    ) -> Self {
+        let Snapshot { stamps, texts } = snapshot;
+        let settle = Settle::new(stamps);
+        Self { files, settle, content: Ok(texts), directories: Directories::new(log), changes, waker, stop }
+    }
+
+    fn run(mut self) {
+        let mut wanted = true;
+        while wanted && !self.stop.is_stopped() {
+            // Before the files are looked at: what happens after that look is heard of.
+            self.directories.watch([Some(self.files.main()), self.files.secure()]);
+            match self.settle.step(Instant::now(), self.files.stamps()) {
+                Step::Load => wanted = self.load(),
+                Step::Wait(time) => self.wait(time),
+            }
+        }
+    }
+
+    /// Loads the files and sends the result if they hold something new. Returns whether to go on.
+    fn load(&mut self) -> bool {
+        let _activity = activity("loading the configuration");
+        let before = self.files.stamps();
+        let read = self.files.read();
+        if read.is_err() && self.files.stamps() != before {
+            // Changed again just now; that will be looked at on its own.
+            return true;
+        }
+        let content = match &read {
+            Ok(snapshot) => Ok(snapshot.texts.clone()),
+            Err(error) => Err(error.clone()),
+        };
+        if content == self.content {
+            return true;
+        }
+        self.content = content;
+        let loaded =
+            read.and_then(|snapshot| resolve::resolve(&self.files, snapshot, nodepool_drivers::drivers()));
+        self.send(loaded)
+    }
+
+    /// Sends, unless the watch is stopped first. Returns whether it was sent.
+    fn send(&self, loaded: Result<Loaded, ConfigError>) -> bool {
+        let mut select = Select::new();
+        let send = select.send(&self.changes);
+        let stops = self.stop.stops();
+        for stop in stops {
+            select.recv(stop);
+        }
+        let ready = select.select();
+        match ready.index() {
+            index if index == send => ready.send(&self.changes, loaded).is_ok(),
+            // Completes the selection; the channel has no values, only an end.
+            index => ready.recv(&stops[index - send - 1]).is_ok(),
+        }
+    }
+
+    /// Waits until something is heard of the files, the watch is stopped, or `time` has passed.
+    fn wait(&self, time: Duration) {
+        let mut sources = vec![PollFd::new(&self.waker, PollFlags::IN)];
+        sources.extend(self.directories.inotify.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        let limit = Timespec::try_from(time).ok();
+        match poll(&mut sources, limit.as_ref()) {
+            Ok(_) => self.directories.drain(),
+            Err(Errno::INTR) => {}
+            // Out of memory, perhaps; not to be tried again at once.
+            Err(_) => drop(self.stop.wait(time)),
+        }
+    }
+}
+
+/// The directories that inotify watches.
+struct Directories {
+    /// `None` if the system does not let us have it.
+    inotify: Option<OwnedFd>,
+    log: Logger,
+    /// What could not be watched, so that it is told once.
+    refused: BTreeSet<PathBuf>,
+}
+
+impl Directories {
+    fn new(log: Logger) -> Self {
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
+        if let Err(error) = &inotify {
+            warn!(log, "changes of the configuration are noticed late"; "cause" => %io::Error::from(*error));
+        }
+        Self { inotify: inotify.ok(), log, refused: BTreeSet::new() }
+    }
+
+    /// Watches the directories of the files: that of the name, and that of the file which a symbolic link
+    /// leads to. They may be other ones every time.
+    fn watch(&mut self, files: [Option<&Path>; 2]) {
+        let Some(inotify) = &self.inotify else { return };
+        for file in files.into_iter().flatten() {
+            let target = file.canonicalize().ok();
+            for directory in [Some(file), target.as_deref()].into_iter().flatten().filter_map(Path::parent) {
+                let flags = WatchFlags::CLOSE_WRITE
+                    | WatchFlags::MOVE
+                    | WatchFlags::DELETE
+                    | WatchFlags::ATTRIB
+                    | WatchFlags::DELETE_SELF
+                    | WatchFlags::MOVE_SELF
+                    | WatchFlags::ONLYDIR;
+                match inotify::add_watch(inotify, directory, flags) {
+                    // One that is not there is no surprise: then its file is not there either.
+                    Ok(_) | Err(Errno::NOENT) => {}
+                    Err(error) => {
+                        if self.refused.insert(directory.to_owned()) {
+                            warn!(self.log, "changes of the configuration are noticed late";
+                                "directory" => %directory.display(), "cause" => %io::Error::from(error));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Forgets the events that have come: they have no more to say than that they came.
+    fn drain(&self) {
+        let Some(inotify) = &self.inotify else { return };
+        let mut buffer = [0u8; 4096];
+        while rustix::io::read(inotify, &mut buffer).is_ok_and(|length| length > 0) {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use crossbeam_channel::{Receiver, bounded};
+    use slog::{Discard, o};
+
+    use super::*;
+    use crate::config::Env;
+    use crate::config::testing::TempDir;
+
+    type Change = Result<Loaded, ConfigError>;
+
+    fn files(dir: &TempDir) -> ConfigFiles {
+        ConfigFiles::new(dir.path().join("n.yaml"), None, Env::default())
+    }
+
+    fn log() -> Logger {
+        Logger::root(Discard, o!())
+    }
+
+    fn start(files: ConfigFiles) -> (ConfigWatch, Receiver<Change>) {
+        let (changes, receiver) = bounded(1);
+        let snapshot = files.load().unwrap().snapshot;
+        (ConfigWatch::start(files, snapshot, &log(), changes).unwrap(), receiver)
+    }
+
+    fn next(changes: &Receiver<Change>) -> Change {
+        changes.recv_timeout(Duration::from_secs(20)).expect("no change was noticed")
+    }
+
+    fn next_elements_dir(changes: &Receiver<Change>) -> String {
+        next(changes).unwrap().config.elements_dir.unwrap()
+    }
+
+    #[test]
+    fn every_way_to_edit_a_file_is_one_reload() {
+        let dir = TempDir::new();
+        let path = dir.write("n.yaml", "elements-dir: start");
+        let (_watch, changes) = start(files(&dir));
+        // In place; and each further message is the next edit's, so none came twice.
+        dir.write("n.yaml", "elements-dir: written");
+        assert_eq!(next_elements_dir(&changes), "written");
+        fs::rename(dir.write("n.yaml.new", "elements-dir: renamed"), &path).unwrap();
+        assert_eq!(next_elements_dir(&changes), "renamed");
+        fs::remove_file(&path).unwrap();
+        dir.write("n.yaml", "elements-dir: removed-before");
+        assert_eq!(next_elements_dir(&changes), "removed-before");
+        dir.write("n.yaml", "elements-dir: [broken");
+        let error = next(&changes).unwrap_err().to_string();
+        assert!(error.contains("n.yaml: line 2, column 1: not valid YAML: "), "{error}");
+        dir.write("n.yaml", "elements-dir: mended");
+        assert_eq!(next_elements_dir(&changes), "mended");
+        assert!(changes.try_recv().is_err());
+    }
+
+    #[test]
+    fn the_secure_file_is_watched_too() {
+        let dir = TempDir::new();
+        let secure = dir.path().join("other/secure.yaml");
+        fs::create_dir(dir.path().join("other")).unwrap();
+        fs::write(&secure, "").unwrap();
+        dir.write("n.yaml", "diskimages: [{name: a}]");
+        let (_watch, changes) =
+            start(ConfigFiles::new(dir.path().join("n.yaml"), Some(&secure), Env::default()));
+        fs::write(&secure, "diskimages: [{name: a, env-vars: {A: b}}]").unwrap();
+        assert_eq!(next(&changes).unwrap().config.diskimages["a"].env_vars["A"], "b");
+    }
+
+    #[test]
+    fn a_file_behind_symbolic_links_is_watched() {
+        // As Kubernetes mounts a config map: the link in the middle is what is replaced.
+        let dir = TempDir::new();
+        for (name, text) in [("v1", "elements-dir: one"), ("v2", "elements-dir: two")] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            dir.write(&format!("{name}/n.yaml"), text);
+        }
+        symlink("v1", dir.path().join("data")).unwrap();
+        symlink("data/n.yaml", dir.path().join("n.yaml")).unwrap();
+        let (_watch, changes) = start(files(&dir));
+        symlink("v2", dir.path().join("data.new")).unwrap();
+        fs::rename(dir.path().join("data.new"), dir.path().join("data")).unwrap();
+        assert_eq!(next_elements_dir(&changes), "two");
+        dir.write("v2/n.yaml", "elements-dir: three");
+        assert_eq!(next_elements_dir(&changes), "three");
+    }
+
+    #[test]
+    fn a_file_that_stays_away_is_an_error_and_its_return_is_no_news_but_a_new_content_is() {
+        let dir = TempDir::new();
+        let path = dir.write("n.yaml", "elements-dir: start");
+        let (_watch, changes) = start(files(&dir));
+        fs::remove_file(&path).unwrap();
+        assert!(next(&changes).unwrap_err().to_string().contains("No such file or directory"));
+        dir.write("n.yaml", "elements-dir: back");
+        assert_eq!(next_elements_dir(&changes), "back");
+    }
+
+    #[test]
+    fn a_change_before_the_start_is_noticed() {
+        let dir = TempDir::new();
+        dir.write("n.yaml", "elements-dir: start");
+        let files = files(&dir);
+        let snapshot = files.load().unwrap().snapshot;
+        dir.write("n.yaml", "elements-dir: changed");
+        let (changes, receiver) = bounded(1);
+        let _watch = ConfigWatch::start(files, snapshot, &log(), changes).unwrap();
+        assert_eq!(next_elements_dir(&receiver), "changed");
+    }
+
+    #[test]
+    fn the_same_content_is_not_sent_again() {
+        let dir = TempDir::new();
+        dir.write("n.yaml", "elements-dir: start");
+        let files = files(&dir);
+        let (changes, receiver) = bounded(9);
+        let snapshot = files.load().unwrap().snapshot;
+        let stop = StopSource::new();
+        let mut watcher = Watcher::new(files, snapshot, log(), changes, Waker::new().unwrap(), stop.token());
+        let mut sent_after = |text| {
+            dir.write("n.yaml", text);
+            assert!(watcher.load());
+            receiver.try_iter().count()
+        };
+        assert_eq!(sent_after("elements-dir: start"), 0);
+        assert_eq!(sent_after("elements-dir: [broken"), 1);
+        assert_eq!(sent_after("elements-dir: [broken"), 0);
+        assert_eq!(sent_after("elements-dir: start"), 1);
+        drop(receiver);
+        dir.write("n.yaml", "elements-dir: nobody listens");
+        assert!(!watcher.load());
+    }
+
+    #[test]
+    fn it_ends_at_once_even_while_nobody_takes_its_message() {
+        let dir = TempDir::new();
+        dir.write("n.yaml", "elements-dir: start");
+        let (changes, receiver) = bounded(0);
+        let files = files(&dir);
+        let snapshot = files.load().unwrap().snapshot;
+        let watch = ConfigWatch::start(files, snapshot, &log(), changes).unwrap();
+        let begin = Instant::now();
+        drop(watch);
+        assert!(begin.elapsed() < Duration::from_secs(5));
+        assert!(receiver.recv().is_err());
+
+        let (changes, receiver) = bounded(0);
+        let files = self::files(&dir);
+        let snapshot = files.load().unwrap().snapshot;
+        dir.write("n.yaml", "elements-dir: changed");
+        let watch = ConfigWatch::start(files, snapshot, &log(), changes).unwrap();
+        let begin = Instant::now();
+        while !nodepool_threads::threads().iter().any(|thread| thread.activities.len() == 1) {
+            assert!(begin.elapsed() < Duration::from_secs(20));
+            std::thread::yield_now();
+        }
+        drop(watch);
+        assert!(begin.elapsed() < Duration::from_secs(20));
+        assert!(receiver.recv().is_err());
+    }
+}

@@ -1,0 +1,205 @@
+//! One client of the `zookeeper` crate over one link: the only file that names the crate.
+//!
+//! The crate is used for its calls and its watch, and for nothing else: it never sees a lost connection
+//! that it could try to mend (see [`super::relay`]). Its calls may panic, so each is caught.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use zookeeper::{
+    Acl, AddWatchMode, CreateMode, Stat as CrateStat, WatchedEvent, WatchedEventType, ZkError as CrateError,
+    ZooKeeper,
+};
+
+use super::error::{ZkError, ZkErrorKind, ZkResult};
+use super::relay::Link;
+
+/// The largest record that a server takes (`jute.maxbuffer`, 1 MB by default) with room for the request's
+/// other parts. A larger write would cost the connection.
+const MAX_DATA: usize = 1_000_000;
+
+/// How a znode is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// It stays until it is deleted.
+    Persistent,
+    /// It stays until it is deleted; ten digits are added to its name.
+    PersistentSequential,
+    /// It goes with the session; ten digits are added to its name.
+    EphemeralSequential,
+}
+
+/// What the server knows about a znode besides its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// How often its data were changed.
+    pub version: i32,
+    /// When it was made, in milliseconds of the server's clock since 1970.
+    pub created_ms: i64,
+    /// How many children it has.
+    pub children: i32,
+}
+
+impl Stat {
+    /// When it was made, UNIX seconds.
+    pub fn created(&self) -> f64 {
+        self.created_ms as f64 / 1000.0
+    }
+}
+
+/// A change below a watched znode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum TreeEvent {
+    /// The znode was made, or its data changed.
+    Changed(String),
+    /// The znode is gone.
+    Deleted(String),
+}
+
+/// Why a call of the crate failed, as far as the session cares.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The connection broke: a read can be repeated, the outcome of a write is unknown.
+    ConnectionLoss,
+    /// The server's answer.
+    Answer(ZkErrorKind, String),
+}
+
+impl Failure {
+    /// The error for a caller; `what` says which call of which path it was.
+    pub(super) fn describe(self, what: &str) -> ZkError {
+        match self {
+            Self::ConnectionLoss => ZkError::new(ZkErrorKind::Unavailable, format!("{what}: connection lost")),
+            Self::Answer(kind, why) => ZkError::new(kind, format!("{what}: {why}")),
+        }
+    }
+}
+
+/// A connected client. Closed when the last user drops it.
+pub(super) struct Client {
+    // Dropped in this order: the crate's client says goodbye to the link, then the link ends.
+    crate_client: ZooKeeper,
+    link: Link,
+    root: String,
+}
+
+impl Client {
+    /// A client over `link` that sees everything below `root`, which is empty or a path.
+    pub(super) fn start(link: Link, root: &str, timeout: Duration) -> ZkResult<Self> {
+        let address = link.address().to_string();
+        let ignore_session_events = |_: WatchedEvent| {};
+        let connected = caught(|| ZooKeeper::connect(&address, timeout, ignore_session_events));
+        let crate_client = connected.map_err(|failure| failure.describe("connecting to the relay"))?;
+        Ok(Self { crate_client, link, root: root.to_owned() })
+    }
+
+    /// The link under it.
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    fn full(&self, path: &str) -> String {
+        format!("{}{path}", self.root)
+    }
+
+    fn relative(&self, path: &str) -> String {
+        path.strip_prefix(&self.root).unwrap_or(path).to_owned()
+    }
+
+    pub(super) fn get(&self, path: &str) -> Result<(Vec<u8>, Stat), Failure> {
+        caught(|| self.crate_client.get_data(&self.full(path), false)).map(|(data, stat)| (data, stat.into()))
+    }
+
+    pub(super) fn stat(&self, path: &str) -> Result<Option<Stat>, Failure> {
+        caught(|| self.crate_client.exists(&self.full(path), false)).map(|stat| stat.map(Stat::from))
+    }
+
+    pub(super) fn children(&self, path: &str) -> Result<Vec<String>, Failure> {
+        caught(|| self.crate_client.get_children(&self.full(path), false))
+    }
+
+    pub(super) fn create(&self, path: &str, data: &[u8], mode: Mode) -> Result<String, Failure> {
+        within_limit(data)?;
+        let mode = match mode {
+            Mode::Persistent => CreateMode::Persistent,
+            Mode::PersistentSequential => CreateMode::PersistentSequential,
+            Mode::EphemeralSequential => CreateMode::EphemeralSequential,
+        };
+        let acl = Acl::open_unsafe().clone();
+        caught(|| self.crate_client.create(&self.full(path), data.to_vec(), acl, mode))
+            .map(|path| self.relative(&path))
+    }
+
+    /// Makes the configured root with its ancestors where they are missing.
+    pub(super) fn ensure_root(&self) -> Result<(), Failure> {
+        let ends = self.root.match_indices('/').map(|(at, _)| at).skip(1).chain([self.root.len()]);
+        for ancestor in ends.map(|end| &self.root[..end]) {
+            let acl = Acl::open_unsafe().clone();
+            match caught(|| self.crate_client.create(ancestor, Vec::new(), acl, CreateMode::Persistent)) {
+                Ok(_) | Err(Failure::Answer(ZkErrorKind::NodeExists, _)) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn set(&self, path: &str, data: &[u8], version: Option<i32>) -> Result<Stat, Failure> {
+        within_limit(data)?;
+        caught(|| self.crate_client.set_data(&self.full(path), data.to_vec(), version)).map(Stat::from)
+    }
+
+    pub(super) fn delete(&self, path: &str, version: Option<i32>) -> Result<(), Failure> {
+        caught(|| self.crate_client.delete(&self.full(path), version))
+    }
+
+    /// Watches `path` and everything below it for as long as this client is connected.
+    pub(super) fn watch_tree(&self, path: &str, events: Sender<TreeEvent>) -> Result<(), Failure> {
+        let root = self.root.clone();
+        let watcher = move |event: WatchedEvent| {
+            let Some(path) = event.path else { return };
+            let path = path.strip_prefix(&root).unwrap_or(&path).to_owned();
+            let event = match event.event_type {
+                WatchedEventType::NodeDeleted => TreeEvent::Deleted(path),
+                WatchedEventType::NodeCreated | WatchedEventType::NodeDataChanged => TreeEvent::Changed(path),
+                _ => return,
+            };
+            // A full channel holds up only the crate's event thread, which does nothing else. A closed one
+            // belongs to a reader that has moved on to the next client.
+            let _ = events.send(event);
+        };
+        caught(|| self.crate_client.add_watch(&self.full(path), AddWatchMode::PersistentRecursive, watcher))
+    }
+}
+
+impl From<CrateStat> for Stat {
+    fn from(stat: CrateStat) -> Self {
+        Self { version: stat.version, created_ms: stat.ctime, children: stat.num_children }
+    }
+}
+
+fn within_limit(data: &[u8]) -> Result<(), Failure> {
+    if data.len() <= MAX_DATA {
+        return Ok(());
+    }
+    let why = format!("{} bytes are more than a znode may have ({MAX_DATA})", data.len());
+    Err(Failure::Answer(ZkErrorKind::Refused, why))
+}
+
+/// Makes a call of the crate and sorts its failures; a panic in it is a broken connection.
+fn caught<T>(call: impl FnOnce() -> Result<T, CrateError>) -> Result<T, Failure> {
+    let answer = catch_unwind(AssertUnwindSafe(call)).map_err(|_| Failure::ConnectionLoss)?;
+    answer.map_err(|error| {
+        let kind = match error {
+            CrateError::NoNode => ZkErrorKind::NoNode,
+            CrateError::NodeExists => ZkErrorKind::NodeExists,
+            CrateError::NotEmpty => ZkErrorKind::NotEmpty,
+            CrateError::BadVersion => ZkErrorKind::BadVersion,
+            CrateError::SessionExpired | CrateError::SessionMoved | CrateError::ConnectionLoss => {
+                return Failure::ConnectionLoss;
+            }
+            _ => ZkErrorKind::Refused,
+        };
+        Failure::Answer(kind, error.to_string())
+    })
+}

@@ -1,0 +1,294 @@
+//! Images, builds and uploads in ZooKeeper: where they are, and how they are read and written
+//! (spec/zookeeper.md, Images).
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use super::client::Mode;
+use super::error::{ZkErrorKind, ZkResult, optional};
+use super::lock::Lock;
+use super::session::Session;
+use super::tree::Node;
+use crate::model::{
+    Build, BuildRecord, Image, ProviderUploads, RecordError, Upload, UploadRecord, decode, encode,
+};
+
+/// The parent of all images.
+pub const IMAGES: &str = "/nodepool/images";
+
+/// The store of images, in a session. Below a [`Lock`], use one made with [`Lock::session`].
+#[derive(Clone)]
+pub struct Images {
+    session: Session,
+    holder: String,
+}
+
+impl Images {
+    /// The store in `session`; `holder` is left in the locks that are taken, for people to read.
+    pub fn new(session: &Session, holder: &str) -> Self {
+        Self { session: session.clone(), holder: holder.to_owned() }
+    }
+
+    /// The same store, which works only as long as `lock` is held.
+    pub fn under(&self, lock: &Lock) -> Self {
+        Self { session: lock.session().clone(), holder: self.holder.clone() }
+    }
+
+    /// The names of all images that have a znode, sorted.
+    pub fn names(&self) -> ZkResult<Vec<String>> {
+        let mut names = optional(self.session.children(IMAGES))?.unwrap_or_default();
+        names.sort();
+        Ok(names)
+    }
+
+    /// An image with everything below it. Damaged records are told to `damaged`.
+    pub fn read(&self, image: &str, damaged: &mut dyn FnMut(&str, &RecordError)) -> ZkResult<Option<Image>> {
+        let node = Node::read(&self.session, &image_path(image))?;
+        Ok(node.map(|node| decode_image(image, &node, damaged)))
+    }
+
+    /// An image with its builds as they are now, without their uploads: for a decision under the build lock.
+    pub fn read_builds(&self, image: &str) -> ZkResult<Image> {
+        let mut found = Image { name: image.to_owned(), ..Image::default() };
+        found.paused = self.session.stat(&pause_path(image))?.is_some();
+        found.request = self.session.stat(&request_path(image))?.map(|stat| stat.created());
+        let ids = optional(self.session.children(&builds_path(image)))?.unwrap_or_default();
+        for id in ids.into_iter().filter(|id| id != "lock") {
+            let Some((data, stat)) = optional(self.session.get(&build_path(image, &id)))? else { continue };
+            match decode(&data) {
+                Ok(record) => {
+                    let (version, created) = (stat.version, stat.created());
+                    let build = Build { id: id.clone(), record, version, created, providers: BTreeMap::new() };
+                    found.builds.insert(id, build);
+                }
+                Err(_) => drop(found.damaged.insert(id)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// A build's record with its version, if both exist and can be read.
+    pub fn read_build(&self, image: &str, id: &str) -> ZkResult<Option<(BuildRecord, i32)>> {
+        self.read_record(&build_path(image, id))
+    }
+
+    /// An upload's record with its version, if both exist and can be read.
+    pub fn read_upload(
+        &self,
+        image: &str,
+        build: &str,
+        provider: &str,
+        id: &str,
+    ) -> ZkResult<Option<(UploadRecord, i32)>> {
+        self.read_record(&upload_path(image, build, provider, id))
+    }
+
+    fn read_record<R: serde::de::DeserializeOwned>(&self, path: &str) -> ZkResult<Option<(R, i32)>> {
+        let found = optional(self.session.get(path))?;
+        Ok(found.and_then(|(data, stat)| Some((decode(&data).ok()?, stat.version))))
+    }
+
+    /// The uploads of a build to a provider as they are now: for a decision under the upload lock.
+    pub fn read_uploads(&self, image: &str, build: &str, provider: &str) -> ZkResult<Vec<Upload>> {
+        let parent = uploads_path(image, build, provider);
+        let mut uploads = Vec::new();
+        for id in optional(self.session.children(&parent))?.unwrap_or_default() {
+            if let Some((record, version)) = self.read_upload(image, build, provider, &id)? {
+                uploads.push(Upload { id, record, version });
+            }
+        }
+        Ok(uploads)
+    }
+
+    /// Makes the record of a new build and returns the build's id.
+    pub fn create_build(&self, image: &str, record: &BuildRecord) -> ZkResult<String> {
+        let id = Uuid::new_v4().simple().to_string();
+        self.session.ensure_path(&builds_path(image))?;
+        self.session.create(&build_path(image, &id), &encode(record))?;
+        Ok(id)
+    }
+
+    /// Replaces a build's record if it still has `version`, and returns its new version.
+    pub fn write_build(&self, image: &str, id: &str, record: &BuildRecord, version: i32) -> ZkResult<i32> {
+        self.session.set(&build_path(image, id), &encode(record), version)
+    }
+
+    /// Removes a build that has no uploads left. Returns false, and removes nothing, if it has.
+    pub fn delete_build(&self, image: &str, id: &str) -> ZkResult<bool> {
+        let providers = format!("{}/providers", build_path(image, id));
+        for provider in optional(self.session.children(&providers))?.unwrap_or_default() {
+            let uploads = optional(self.session.children(&uploads_path(image, id, &provider)))?;
+            if uploads.unwrap_or_default().iter().any(|name| name != "lock") {
+                return Ok(false);
+            }
+        }
+        self.session.delete_tree(&build_path(image, id)).map(|()| true)
+    }
+
+    /// Makes the record of a new upload and returns the upload's id.
+    pub fn create_upload(
+        &self,
+        image: &str,
+        build: &str,
+        provider: &str,
+        record: &UploadRecord,
+    ) -> ZkResult<String> {
+        let parent = uploads_path(image, build, provider);
+        let data = encode(record);
+        let create = || self.session.create_sequential(&format!("{parent}/"), &data, Mode::PersistentSequential);
+        let path = match create() {
+            Err(error) if error.is(ZkErrorKind::NoNode) => {
+                self.session.ensure_path(&parent)?;
+                create()?
+            }
+            other => other?,
+        };
+        Ok(path.rsplit('/').next().unwrap_or_default().to_owned())
+    }
+
+    /// Replaces an upload's record if it still has `version`, and returns its new version.
+    pub fn write_upload(
+        &self,
+        image: &str,
+        build: &str,
+        provider: &str,
+        upload: &Upload,
+    ) -> ZkResult<i32> {
+        let path = upload_path(image, build, provider, &upload.id);
+        self.session.set(&path, &encode(&upload.record), upload.version)
+    }
+
+    /// Removes an upload's record.
+    pub fn delete_upload(&self, image: &str, build: &str, provider: &str, id: &str) -> ZkResult<()> {
+        self.session.delete_tree(&upload_path(image, build, provider, id))
+    }
+
+    /// Asks for a build by hand. Asking again changes nothing.
+    pub fn request_build(&self, image: &str) -> ZkResult<()> {
+        self.session.ensure_path(&request_path(image))
+    }
+
+    /// Removes the request by hand, if there is one.
+    pub fn remove_request(&self, image: &str) -> ZkResult<()> {
+        optional(self.session.delete(&request_path(image), None)).map(|_| ())
+    }
+
+    /// Pauses builds of an image, or lets them go on.
+    pub fn set_paused(&self, image: &str, paused: bool) -> ZkResult<()> {
+        if paused {
+            self.session.ensure_path(&pause_path(image))
+        } else {
+            optional(self.session.delete(&pause_path(image), None)).map(|_| ())
+        }
+    }
+
+    /// Takes the lock under which the image may be built.
+    pub fn lock_builds(&self, image: &str) -> ZkResult<Option<Lock>> {
+        self.lock(&builds_path(image))
+    }
+
+    /// Takes the lock under which a build's record may be marked or removed.
+    pub fn lock_build(&self, image: &str, id: &str) -> ZkResult<Option<Lock>> {
+        self.lock(&build_path(image, id))
+    }
+
+    /// Takes the lock under which a build may be uploaded to a provider.
+    pub fn lock_uploads(&self, image: &str, build: &str, provider: &str) -> ZkResult<Option<Lock>> {
+        self.lock(&uploads_path(image, build, provider))
+    }
+
+    /// Takes the lock under which an upload's record may be marked or removed.
+    pub fn lock_upload(&self, image: &str, build: &str, provider: &str, id: &str) -> ZkResult<Option<Lock>> {
+        self.lock(&upload_path(image, build, provider, id))
+    }
+
+    fn lock(&self, parent: &str) -> ZkResult<Option<Lock>> {
+        Lock::try_acquire(&self.session, &format!("{parent}/lock"), &self.holder)
+    }
+}
+
+fn image_path(image: &str) -> String {
+    format!("{IMAGES}/{image}")
+}
+
+fn pause_path(image: &str) -> String {
+    format!("{IMAGES}/{image}/pause")
+}
+
+fn request_path(image: &str) -> String {
+    format!("{IMAGES}/{image}/request-build")
+}
+
+fn builds_path(image: &str) -> String {
+    format!("{IMAGES}/{image}/builds")
+}
+
+fn build_path(image: &str, id: &str) -> String {
+    format!("{IMAGES}/{image}/builds/{id}")
+}
+
+fn uploads_path(image: &str, build: &str, provider: &str) -> String {
+    format!("{IMAGES}/{image}/builds/{build}/providers/{provider}/images")
+}
+
+fn upload_path(image: &str, build: &str, provider: &str, id: &str) -> String {
+    format!("{}/{id}", uploads_path(image, build, provider))
+}
+
+/// An image from its part of the tree. Damaged records count as absent and are told to `damaged` with
+/// their paths.
+pub fn decode_image(name: &str, node: &Node, damaged: &mut dyn FnMut(&str, &RecordError)) -> Image {
+    let mut image = Image {
+        name: name.to_owned(),
+        paused: node.at("pause").is_some(),
+        request: node.at("request-build").map(|request| request.created),
+        ..Image::default()
+    };
+    let Some(builds) = node.at("builds") else { return image };
+    image.build_locked = builds.is_locked("lock");
+    image.build_lock_made = builds.at("lock").map(|lock| lock.created);
+    for (id, node) in builds.children.iter().filter(|(id, _)| *id != "lock") {
+        match decode(&node.data) {
+            Ok(record) => {
+                let providers = decode_providers(name, id, node, damaged);
+                let (version, created) = (node.version, node.created);
+                image
+                    .builds
+                    .insert(id.clone(), Build { id: id.clone(), record, version, created, providers });
+            }
+            Err(error) => {
+                damaged(&build_path(name, id), &error);
+                image.damaged.insert(id.clone());
+            }
+        }
+    }
+    image
+}
+
+fn decode_providers(
+    image: &str,
+    build: &str,
+    node: &Node,
+    damaged: &mut dyn FnMut(&str, &RecordError),
+) -> BTreeMap<String, ProviderUploads> {
+    let mut providers = BTreeMap::new();
+    for (provider, node) in node.at("providers").into_iter().flat_map(|parent| &parent.children) {
+        let Some(node) = node.at("images") else { continue };
+        let mut at = ProviderUploads { locked: node.is_locked("lock"), ..ProviderUploads::default() };
+        for (id, node) in node.children.iter().filter(|(id, _)| *id != "lock") {
+            match decode(&node.data) {
+                Ok(record) => {
+                    let upload = Upload { id: id.clone(), record, version: node.version };
+                    at.uploads.insert(id.clone(), upload);
+                }
+                Err(error) => {
+                    damaged(&upload_path(image, build, provider, id), &error);
+                    at.damaged = true;
+                }
+            }
+        }
+        providers.insert(provider.clone(), at);
+    }
+    providers
+}

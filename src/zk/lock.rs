@@ -1,0 +1,105 @@
+//! kazoo's Lock recipe without waiting (spec/zookeeper.md, Locks): a contender is an ephemeral sequential
+//! znode `<32 hex digits>__lock__<10 digits>`, and the lowest sequence number holds the lock.
+//!
+//! A [`Lock`] is pinned to the session that it was taken in. All that is done under it goes through
+//! [`Lock::session`], which refuses to work in any other session.
+
+use uuid::Uuid;
+
+use super::client::Mode;
+use super::error::{ZkErrorKind, ZkResult};
+use super::session::Session;
+
+const MARK: &str = "__lock__";
+
+/// A lock that is held. Released when dropped.
+pub struct Lock {
+    session: Session,
+    contender: String,
+}
+
+impl Lock {
+    /// Takes the lock at `path` if nobody holds it, and waits for nobody. `holder` tells people who it is.
+    pub fn try_acquire(session: &Session, path: &str, holder: &str) -> ZkResult<Option<Self>> {
+        let session = session.pinned(session.status().generation);
+        let prefix = format!("{}{MARK}", Uuid::new_v4().simple());
+        let Some(contender) = contend(&session, path, &prefix, holder)? else { return Ok(None) };
+        // From here on the znode is ours to remove, whatever happens.
+        let lock = Self { session, contender };
+        let own = sequence(&lock.contender);
+        let others = lock.session.children(path)?;
+        let first = others.iter().filter_map(|name| sequence(name)).min();
+        Ok((first == own).then_some(lock))
+    }
+
+    /// A session that works only as long as the lock is held.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.session.delete_ephemeral(&self.contender);
+    }
+}
+
+impl std::fmt::Debug for Lock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Lock").field(&self.contender).finish()
+    }
+}
+
+/// Makes the contender, or finds the one that was made when the answer to the first attempt was lost.
+fn contend(session: &Session, path: &str, prefix: &str, holder: &str) -> ZkResult<Option<String>> {
+    let wanted = format!("{path}/{prefix}");
+    loop {
+        match session.create_sequential(&wanted, holder.as_bytes(), Mode::EphemeralSequential) {
+            Ok(made) => return Ok(Some(made)),
+            Err(error) if error.is(ZkErrorKind::NoNode) => session.ensure_path(path)?,
+            Err(error) if error.is(ZkErrorKind::Unavailable) => {
+                // Waits for the next connection, and gives up when there is none within a call's time.
+                let names = session.children(path)?;
+                if let Some(own) = names.iter().find(|name| name.starts_with(prefix)) {
+                    return Ok(Some(format!("{path}/{own}")));
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Whether `name` is a contender of kazoo's recipe.
+pub(super) fn is_contender(name: &str) -> bool {
+    sequence(name).is_some()
+}
+
+/// The number that decides who is first. ZooKeeper's counter becomes negative after 2³¹ contenders.
+fn sequence(name: &str) -> Option<i64> {
+    let (_, digits) = name.rsplit_once(MARK)?;
+    let unsigned = digits.strip_prefix('-').unwrap_or(digits);
+    if unsigned.len() != 10 || !unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_kazoos_names_are_contenders() {
+        for (name, expected) in [
+            ("0123456789abcdef0123456789abcdef__lock__0000000012", Some(12)),
+            ("/a/b/0123456789abcdef0123456789abcdef__lock__0000000000", Some(0)),
+            ("x__lock__-2147483648", Some(-2147483648)),
+            ("x__lock__12", None),
+            ("x__lock__00000000x2", None),
+            ("x__rlock__0000000012", None),
+            ("0000000012", None),
+        ] {
+            assert_eq!(sequence(name), expected, "{name}");
+        }
+    }
+}

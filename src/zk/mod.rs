@@ -1,0 +1,24 @@
+//! ZooKeeper: a session that survives its connections, locks that exclude kazoo's, a cached tree, and typed
+//! stores of the records in [`crate::model`].
+//!
+//! The `zookeeper` crate is named in `client` only. Everything that is not its own room's business is said
+//! in terms of paths, [`Session`] and [`ZkError`].
+
+mod cache;
+mod client;
+mod component;
+mod error;
+mod images;
+mod lock;
+mod relay;
+mod session;
+mod tree;
+
+pub use cache::{Changes, TreeCache};
+pub use client::{Mode, Stat};
+pub use component::{Component, ComponentState};
+pub use error::{ZkError, ZkErrorKind, ZkResult, optional};
+pub use images::{IMAGES, Images, decode_image};
+pub use lock::Lock;
+pub use session::{Generation, Session, SessionThread, Status};
+pub use tree::Node;

@@ -1,0 +1,105 @@
+//! A part of ZooKeeper's tree as a value.
+
+use std::collections::BTreeMap;
+
+use super::error::{ZkErrorKind, ZkResult};
+use super::lock;
+use super::session::Session;
+
+/// A znode with everything below it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Node {
+    /// Its data; empty for a lock's contender, whose data say nothing.
+    pub data: Vec<u8>,
+    /// How often its data were changed.
+    pub version: i32,
+    /// When it was made, UNIX seconds; 0 for a lock's contender.
+    pub created: f64,
+    /// What is below it, by name.
+    pub children: BTreeMap<String, Node>,
+}
+
+impl Node {
+    /// Reads a part of the tree. `None` if there is nothing at `path`. What changes while it is read is
+    /// read as it was before or as it is after.
+    pub fn read(session: &Session, path: &str) -> ZkResult<Option<Self>> {
+        let (data, stat) = match session.get(path) {
+            Err(error) if error.is(ZkErrorKind::NoNode) => return Ok(None),
+            other => other?,
+        };
+        let mut node =
+            Self { data, version: stat.version, created: stat.created(), children: BTreeMap::new() };
+        if stat.children == 0 {
+            return Ok(Some(node));
+        }
+        let names = match session.children(path) {
+            Err(error) if error.is(ZkErrorKind::NoNode) => return Ok(None),
+            other => other?,
+        };
+        for name in names {
+            let child = if lock::is_contender(&name) {
+                Some(Self::default())
+            } else {
+                Self::read(session, &format!("{path}/{name}"))?
+            };
+            node.children.extend(child.map(|child| (name, child)));
+        }
+        Ok(Some(node))
+    }
+
+    /// The node at `path`, which is relative to this one: names joined by slashes, or empty for itself.
+    pub fn at(&self, path: &str) -> Option<&Self> {
+        names(path).try_fold(self, |node, name| node.children.get(name))
+    }
+
+    /// The node at `path`, made with its ancestors where they are missing: an event may arrive before the
+    /// one of its parent has been worked through.
+    pub(super) fn at_or_insert(&mut self, path: &str) -> &mut Self {
+        names(path).fold(self, |node, name| node.children.entry(name.to_owned()).or_default())
+    }
+
+    /// Removes the node at `path` with everything below it.
+    pub(super) fn remove(&mut self, path: &str) {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let parent = names(parent).try_fold(self, |node, name| node.children.get_mut(name));
+        if let Some(parent) = parent {
+            parent.children.remove(name);
+        }
+    }
+
+    /// Whether somebody contends for the lock whose parent is the child `name`.
+    pub fn is_locked(&self, name: &str) -> bool {
+        self.children.get(name).is_some_and(|parent| parent.children.keys().any(|child| lock::is_contender(child)))
+    }
+}
+
+fn names(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_made_found_and_removed_by_path() {
+        let mut root = Node::default();
+        root.at_or_insert("a/b/c").version = 7;
+        assert_eq!(root.at("a/b/c").unwrap().version, 7);
+        assert_eq!(root.at("").unwrap(), &root);
+        root.remove("a/x/c");
+        root.remove("a/b");
+        assert!(root.at("a/b").is_none() && root.at("a").is_some());
+        root.remove("a");
+        assert_eq!(root, Node::default());
+    }
+
+    #[test]
+    fn a_lock_is_held_while_it_has_a_contender() {
+        let mut root = Node::default();
+        root.at_or_insert("lock/README");
+        assert!(!root.is_locked("lock"));
+        root.at_or_insert("lock/0123456789abcdef0123456789abcdef__lock__0000000003");
+        assert!(root.is_locked("lock"));
+    }
+}

@@ -1,0 +1,212 @@
+//! Tests of the harness itself.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::leash::{Adopted, is_alive};
+use crate::support::tls::Flaw;
+use crate::support::{Header, Options, Sandbox, Signal, Transport, ZkClient, ZooKeeper, eventually, shared};
+
+const SOON: Duration = Duration::from_secs(10);
+
+#[test]
+fn the_shared_server_answers_on_both_ports() {
+    let server = shared();
+    assert!(server.four_letter("mntr").contains("zk_version"));
+    let client = server.pki().client();
+    for name in ["localhost", "127.0.0.1"] {
+        assert_eq!(server.four_letter_tls("ruok", client, name).unwrap(), "imok");
+    }
+}
+
+#[test]
+fn the_server_refuses_bad_client_certificates() {
+    let server = shared();
+    for flaw in [Flaw::OtherAuthority, Flaw::Expired] {
+        let files = server.pki().issue(&format!("{flaw:?}"), flaw);
+        let error = server.four_letter_tls("ruok", &files, "localhost").unwrap_err();
+        eprintln!("{flaw:?}: {error}");
+    }
+}
+
+#[test]
+fn a_bad_server_certificate_is_noticed() {
+    for (flaw, says) in [
+        (Flaw::OtherAuthority, "invalid peer certificate"),
+        (Flaw::WrongName, "not valid for name"),
+        (Flaw::Expired, "expired"),
+        (Flaw::NoSubjectAltName, "not valid for name"),
+    ] {
+        let server = ZooKeeper::start_with(Options { server_flaw: flaw, ..Options::default() });
+        let error = server.four_letter_tls("ruok", server.pki().client(), "localhost").unwrap_err();
+        assert!(error.to_string().contains(says), "{flaw:?}: {error}");
+    }
+}
+
+#[test]
+fn a_killed_server_comes_back_with_its_data() {
+    let began = Instant::now();
+    let server = ZooKeeper::start();
+    eprintln!("started in {:?}", began.elapsed());
+    ZkClient::connect(&server, "").create("/a/b", "kept");
+    let (ports, pid) = ([server.plain_port(), server.tls_port()], server.pid());
+    server.kill();
+    assert!(server.try_four_letter("ruok").is_err());
+    server.restart();
+    assert_eq!(ports, [server.plain_port(), server.tls_port()]);
+    assert_ne!(pid, server.pid());
+    assert_eq!(ZkClient::connect(&server, "").get("/a/b").unwrap().data, b"kept");
+}
+
+#[test]
+fn a_stopped_server_is_silent_until_it_goes_on_and_can_be_ended() {
+    let server = ZooKeeper::start();
+    server.stop_signal();
+    let state = || std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).unwrap();
+    eventually(SOON, "the JVM to be stopped", || state().contains(") T ").then_some(()));
+    server.cont_signal();
+    assert_eq!(server.four_letter("ruok"), "imok");
+    server.stop_signal();
+    let (pid, dir) = (server.pid(), server.dir().to_owned());
+    drop(server);
+    assert!(!is_alive(pid) && !dir.exists());
+}
+
+#[test]
+fn taken_ports_are_noticed() {
+    let server = ZooKeeper::start();
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    assert!(ZooKeeper::start_on([server.plain_port(), other], Options::default()).is_none());
+    assert!(ZooKeeper::start_on([other, server.tls_port()], Options::default()).is_none());
+}
+
+/// Not a test: what the next one runs in a process of its own, to kill it.
+#[test]
+#[ignore = "run by a_server_never_outlives_the_test_process"]
+fn holds_a_server() {
+    let server = ZooKeeper::start();
+    server.stop_signal();
+    println!("\nserver {} {}", server.pid(), server.dir().display());
+    std::io::stdin().lines().for_each(drop);
+}
+
+#[test]
+fn a_server_never_outlives_the_test_process() {
+    let mut holder = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "harness::holds_a_server", "--nocapture"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(holder.stdout.take().unwrap()).lines();
+    let told = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("server ").map(str::to_owned));
+    let told = told.expect("the holder's server");
+    let (pid, dir) = told.split_once(' ').unwrap();
+    let pid: u32 = pid.parse().unwrap();
+    assert!(is_alive(pid) && std::path::Path::new(dir).exists());
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    eventually(SOON, "the JVM to be killed", || (!is_alive(pid)).then_some(()));
+    eventually(SOON, "its data to be removed", || (!std::path::Path::new(dir).exists()).then_some(()));
+}
+
+#[test]
+fn the_test_client_reads_and_writes() {
+    let sandbox = Sandbox::new("harness::client");
+    let zk = sandbox.zk();
+    zk.set_json("/nodepool/x", &serde_json::json!({"state": "ready"}));
+    assert_eq!(zk.get_json("/nodepool/x").unwrap()["state"], "ready");
+    assert_eq!(zk.create_sequential("/nodepool/seq/n-", ""), "/nodepool/seq/n-0000000000");
+    {
+        let other = sandbox.zk();
+        other.create_ephemeral("/nodepool/mortal", "");
+        other.hold_lock("/nodepool/lock");
+        assert!(zk.exists("/nodepool/mortal"));
+        assert_ne!(zk.get("/nodepool/mortal").unwrap().ephemeral_owner, 0);
+        zk.wait_children("/nodepool/lock", SOON, |names| names.len() == 1);
+    }
+    zk.wait_for("/nodepool/mortal", SOON, |record| record.is_none());
+    zk.wait_children("/nodepool/lock", SOON, <[String]>::is_empty);
+    zk.hold_lock("/nodepool/lock");
+    assert_eq!(zk.children("/"), ["nodepool"]);
+    assert_eq!(zk.dump("/nodepool/seq").len(), 2);
+    zk.delete("/nodepool");
+    assert!(!zk.exists("/nodepool") && zk.children("/").is_empty());
+    // Outside the chroot it is below the sandbox's name.
+    assert!(ZkClient::connect(sandbox.server(), "").exists(sandbox.chroot()));
+}
+
+#[test]
+fn the_fake_builder_writes_what_diskimage_builder_does() {
+    let sandbox = Sandbox::new("harness::dib");
+    let out = sandbox.images().join("image-1");
+    let dib = |env: &[(&str, &str)]| {
+        let mut command = Command::new(sandbox.fake_dib());
+        command.args("-x -t raw,qcow2 --checksum --no-tmpfs --qemu-img-options compat=0.10 -o".split(' '));
+        command.arg(&out).args(["fedora", "vm"]).envs(env.iter().copied()).output().unwrap()
+    };
+    let output = dib(&[("FAKE_DIB_NO_FORMAT", "raw"), ("FAKE_DIB_OUTPUT_MB", "2")]);
+    assert!(output.status.success() && output.stdout.len() > 2 << 20, "{output:?}");
+    let file = |ending: &str| sandbox.images().join(format!("image-1.{ending}"));
+    assert!(file("d").is_dir() && file("qcow2").exists() && !file("raw").exists());
+    let sum = std::fs::read_to_string(file("qcow2.sha256")).unwrap();
+    let (digest, name) = sum.trim_end().split_once("  ").unwrap();
+    assert!(digest.len() == 64 && name == file("qcow2").to_str().unwrap());
+    assert_eq!(dib(&[("FAKE_DIB_FAIL", "7")]).status.code(), Some(7));
+    assert!(file("raw").exists() && !file("raw.md5").exists());
+}
+
+#[test]
+fn daemons_are_signalled_awaited_and_killed() {
+    let sandbox = Sandbox::new("harness::daemon");
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg("trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done");
+    let daemon = sandbox.spawn(&shell);
+    daemon.wait_log("up\n", SOON);
+    eventually(SOON, "its child", || (daemon.children().len() == 1).then_some(()));
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait_exit(SOON).code(), Some(3));
+    assert_eq!(daemon.log(), "up\nbye\n");
+    daemon.signal(Signal::TERM);
+
+    let daemon = sandbox.spawn(&shell);
+    let pid = daemon.pid();
+    drop(daemon);
+    assert!(!is_alive(pid));
+}
+
+#[test]
+fn a_process_in_the_background_is_adopted() {
+    let orphan = || -> u32 {
+        let shell =
+            Command::new("/bin/sh").arg("-c").arg("sleep 300 >/dev/null 2>&1 & echo $!").output().unwrap();
+        String::from_utf8(shell.stdout).unwrap().trim().parse().unwrap()
+    };
+    let adopted = Adopted::new(orphan());
+    assert!(adopted.is_alive());
+    let pid = adopted.pid();
+    drop(adopted);
+    eventually(SOON, "the adopted process to end", || (!is_alive(pid)).then_some(()));
+
+    // Only the pipe goes, as it does when the test process is killed.
+    let mut adopted = Adopted::new(orphan());
+    drop(adopted.let_go_of_the_pipe());
+    eventually(SOON, "the watcher to kill it", || (!adopted.is_alive()).then_some(()));
+}
+
+#[test]
+fn a_configuration_names_the_server_and_the_certificates() {
+    let sandbox = Sandbox::new("harness::config");
+    sandbox.write_body("diskimages: []\n");
+    let text = std::fs::read_to_string(sandbox.config_file()).unwrap();
+    assert!(
+        text.contains(&format!("port: {}\n", sandbox.server().plain_port())) && text.contains("diskimages")
+    );
+    let tls = sandbox.header(&Header { transport: Transport::Tls, timeout: 2.5 });
+    assert!(
+        tls.contains("host: localhost")
+            && tls.contains("zookeeper-timeout: 2.5\n")
+            && tls.contains("cert: /")
+    );
+}

@@ -1,0 +1,114 @@
+//! A daemon under test: its process, its output, its end.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::leash::{self, Leashed};
+use super::{Signal, within};
+
+/// A running daemon; killed by SIGKILL and reaped on drop, and when the test process ends.
+///
+/// Take it from a [`super::Sandbox`], and declare it after that, so that it ends before its directory goes.
+pub struct Daemon {
+    process: Mutex<Leashed>,
+    pid: u32,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Starts a program with its output in `log`; whether it is ready is the caller's question.
+    pub fn start(program: &Command, log: &Path) -> Daemon {
+        let process = Leashed::start(program, log, None);
+        Daemon { pid: process.pid(), process: Mutex::new(process), log: log.to_owned() }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Sends a signal to the daemon alone; nothing happens when it has ended.
+    pub fn signal(&self, signal: Signal) {
+        self.process.lock().signal(signal);
+    }
+
+    /// The exit status when the daemon has ended.
+    pub fn exited(&self) -> Option<ExitStatus> {
+        self.process.lock().exited()
+    }
+
+    /// Waits for the daemon's end; panics with its log at the deadline.
+    #[track_caller]
+    pub fn wait_exit(&self, deadline: Duration) -> ExitStatus {
+        match within(deadline, || self.exited()) {
+            Some(status) => status,
+            None => self.fail(&format!("the daemon still runs after {:.1} s", deadline.as_secs_f64())),
+        }
+    }
+
+    /// Ends the daemon by SIGKILL, as a crash would.
+    pub fn kill(&self) -> ExitStatus {
+        self.process.lock().kill()
+    }
+
+    /// All output so far, standard output and error together.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    pub fn log_file(&self) -> &Path {
+        &self.log
+    }
+
+    /// Waits until the output holds `text`; panics with the log at the deadline.
+    #[track_caller]
+    pub fn wait_log(&self, text: &str, deadline: Duration) {
+        self.wait_until(&format!("`{text}` in its log"), deadline, || {
+            self.log().contains(text).then_some(())
+        });
+    }
+
+    /// Waits for anything about a daemon that must go on running meanwhile; panics with its log when it ends, or
+    /// at the deadline.
+    #[track_caller]
+    pub fn wait_until<T>(&self, what: &str, deadline: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
+        let mut ended = None;
+        let found = within(deadline, || {
+            // In this order: what a daemon wrote just before its end counts.
+            ended = self.exited();
+            match probe() {
+                Some(value) => Some(Some(value)),
+                None => ended.map(|_| None),
+            }
+        });
+        match (found, ended) {
+            (Some(Some(value)), _) => value,
+            (_, Some(status)) => self.fail(&format!("the daemon ended ({status}) before {what}")),
+            _ => self.fail(&format!("waited {:.1} s in vain for {what}", deadline.as_secs_f64())),
+        }
+    }
+
+    /// The process ids of the daemon's children, from `/proc`.
+    pub fn children(&self) -> Vec<u32> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten().flatten();
+        let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+        lists
+            .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+            .collect()
+    }
+
+    #[track_caller]
+    fn fail(&self, reason: &str) -> ! {
+        panic!("{reason}\n{}", leash::tail(&self.log, 60))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", leash::tail(&self.log, 60));
+        }
+    }
+}
