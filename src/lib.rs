@@ -4,6 +4,9 @@
 //! the operator's file, [`zk`] ZooKeeper, [`builder`] the building of images, [`daemon`] and [`cli`] what
 //! an operator runs. ARCHITECTURE.md shows the way of a build through them.
 
+pub mod cli;
+pub mod builder;
 pub mod config;
+pub mod daemon;
 pub mod model;
 pub mod zk;

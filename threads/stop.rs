@@ -94,6 +94,14 @@ impl StopToken {
         Self { stops: self.stops.clone(), deadline }
     }
 
+    /// A token that ends as soon as this one or `other` does.
+    #[must_use]
+    pub fn or(&self, other: &Self) -> Self {
+        let stops = [self.stops.as_slice(), other.stops.as_slice()].concat();
+        let deadline = [self.deadline, other.deadline].into_iter().flatten().min();
+        Self { stops, deadline }
+    }
+
     /// When the token ends by itself.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
@@ -235,6 +243,15 @@ mod tests {
         assert_eq!(source.token().recv(&receiver), Err(Waited::Disconnected));
         source.stop();
         assert_eq!(source.token().recv(&receiver), Err(Waited::Interrupted(Interrupted::Stopped)));
+    }
+
+    #[test]
+    fn a_joined_token_ends_with_either() {
+        let (one, two) = (StopSource::new(), StopSource::new());
+        let both = one.token().or(&two.token());
+        assert!(!both.is_stopped());
+        two.stop();
+        assert!(both.is_stopped() && !one.token().is_stopped());
     }
 
     #[test]

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `nodepool` client.
+
+fn main() -> std::process::ExitCode {
+    nodepool::cli::main()
+}

@@ -116,7 +116,12 @@ impl Keeper {
         }
     }
 
-    fn next_event(&self, events: &Receiver<TreeEvent>, full_read: Instant, stop: &StopToken) -> Option<Event> {
+    fn next_event(
+        &self,
+        events: &Receiver<TreeEvent>,
+        full_read: Instant,
+        stop: &StopToken,
+    ) -> Option<Event> {
         // The stop of this cache is the only one in its token.
         let stopped = stop.stops().first()?;
         select! {

@@ -13,7 +13,7 @@ use zookeeper::{
 };
 
 use super::error::{ZkError, ZkErrorKind, ZkResult};
-use super::relay::Link;
+use super::relay::{Identity, Link};
 
 /// The largest record that a server takes (`jute.maxbuffer`, 1 MB by default) with room for the request's
 /// other parts. A larger write would cost the connection.
@@ -67,10 +67,21 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    pub(super) fn is_connection_loss(&self) -> bool {
+        matches!(self, Self::ConnectionLoss)
+    }
+
+    /// Takes any answer of the server for an answer, and only a broken connection for a failure.
+    pub(super) fn unless_lost<T: Default>(self) -> Result<T, Self> {
+        if self.is_connection_loss() { Err(self) } else { Ok(T::default()) }
+    }
+
     /// The error for a caller; `what` says which call of which path it was.
     pub(super) fn describe(self, what: &str) -> ZkError {
         match self {
-            Self::ConnectionLoss => ZkError::new(ZkErrorKind::Unavailable, format!("{what}: connection lost")),
+            Self::ConnectionLoss => {
+                ZkError::new(ZkErrorKind::Unavailable, format!("{what}: connection lost"))
+            }
             Self::Answer(kind, why) => ZkError::new(kind, format!("{what}: {why}")),
         }
     }
@@ -82,16 +93,29 @@ pub(super) struct Client {
     crate_client: ZooKeeper,
     link: Link,
     root: String,
+    /// The id of the session that it was started in.
+    session: i64,
 }
 
 impl Client {
     /// A client over `link` that sees everything below `root`, which is empty or a path.
-    pub(super) fn start(link: Link, root: &str, timeout: Duration) -> ZkResult<Self> {
+    pub(super) fn start(link: Link, root: &str, identity: &Identity) -> ZkResult<Self> {
         let address = link.address().to_string();
         let ignore_session_events = |_: WatchedEvent| {};
-        let connected = caught(|| ZooKeeper::connect(&address, timeout, ignore_session_events));
+        let connected = caught(|| ZooKeeper::connect(&address, identity.timeout, ignore_session_events));
         let crate_client = connected.map_err(|failure| failure.describe("connecting to the relay"))?;
-        Ok(Self { crate_client, link, root: root.to_owned() })
+        let client = Self { crate_client, link, root: root.to_owned(), session: identity.id };
+        // The link waits for this first request: with it, the crate takes itself for connected.
+        let first = caught(|| client.crate_client.exists("/", false));
+        first.map_err(|failure| failure.describe("the first request"))?;
+        Ok(client)
+    }
+
+    /// Ends the session at the server, whoever still holds this client: all its calls fail from now on.
+    pub(super) fn end_session(&self) {
+        self.link.let_session_close();
+        // Without a connection there is nothing to end.
+        let _ = caught(|| self.crate_client.close());
     }
 
     /// The link under it.
@@ -129,6 +153,23 @@ impl Client {
         let acl = Acl::open_unsafe().clone();
         caught(|| self.crate_client.create(&self.full(path), data.to_vec(), acl, mode))
             .map(|path| self.relative(&path))
+    }
+
+    /// The znodes of this session that were made as sequential ones under `path`.
+    pub(super) fn find_own(&self, path: &str) -> Result<Vec<String>, Failure> {
+        let (parent, prefix) = path.rsplit_once('/').unwrap_or(("", path));
+        let is_made = |name: &String| {
+            name.strip_prefix(prefix).is_some_and(|rest| rest.len() >= 10 && rest.parse::<i32>().is_ok())
+        };
+        let mut own = Vec::new();
+        for name in self.children(parent)?.into_iter().filter(is_made) {
+            let path = format!("{parent}/{name}");
+            let stat = caught(|| self.crate_client.exists(&self.full(&path), false))?;
+            if stat.is_some_and(|stat| stat.ephemeral_owner == self.session) {
+                own.push(path);
+            }
+        }
+        Ok(own)
     }
 
     /// Makes the configured root with its ancestors where they are missing.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::client::Mode;
-use super::error::{ZkErrorKind, ZkResult};
+use super::error::{ZkErrorKind, ZkResult, optional};
 use super::session::Session;
 
 /// What a component says of itself.
@@ -41,8 +41,15 @@ impl Component {
         let parent = format!("/nodepool/components/{KIND}");
         session.ensure_path(&parent)?;
         let data = record(hostname, ComponentState::Running);
-        let path = session.create_sequential(&format!("{parent}/{hostname}"), &data, Mode::EphemeralSequential)?;
+        let path =
+            session.create_sequential(&format!("{parent}/{hostname}"), &data, Mode::EphemeralSequential)?;
         Ok(Self { path, hostname: hostname.to_owned() })
+    }
+
+    /// How many builders are registered in the fleet.
+    pub fn builders(session: &Session) -> ZkResult<usize> {
+        let found = optional(session.children(&format!("/nodepool/components/{KIND}")))?;
+        Ok(found.map_or(0, |names| names.len()))
     }
 
     /// Tells the fleet of another state.

@@ -35,6 +35,11 @@ impl Images {
         Self { session: lock.session().clone(), holder: self.holder.clone() }
     }
 
+    /// The session that it works in.
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
     /// The names of all images that have a znode, sorted.
     pub fn names(&self) -> ZkResult<Vec<String>> {
         let mut names = optional(self.session.children(IMAGES))?.unwrap_or_default();
@@ -51,21 +56,27 @@ impl Images {
     /// An image with its builds as they are now, without their uploads: for a decision under the build lock.
     pub fn read_builds(&self, image: &str) -> ZkResult<Image> {
         let mut found = Image { name: image.to_owned(), ..Image::default() };
-        found.paused = self.session.stat(&pause_path(image))?.is_some();
-        found.request = self.session.stat(&request_path(image))?.map(|stat| stat.created());
+        found.paused = self.is_paused(image)?;
+        found.request = self.request_made(image)?;
         let ids = optional(self.session.children(&builds_path(image)))?.unwrap_or_default();
         for id in ids.into_iter().filter(|id| id != "lock") {
             let Some((data, stat)) = optional(self.session.get(&build_path(image, &id)))? else { continue };
             match decode(&data) {
                 Ok(record) => {
                     let (version, created) = (stat.version, stat.created());
-                    let build = Build { id: id.clone(), record, version, created, providers: BTreeMap::new() };
+                    let build =
+                        Build { id: id.clone(), record, version, created, providers: BTreeMap::new() };
                     found.builds.insert(id, build);
                 }
                 Err(_) => drop(found.damaged.insert(id)),
             }
         }
         Ok(found)
+    }
+
+    /// Whether a build has a record, be it readable or not.
+    pub fn has_build(&self, image: &str, id: &str) -> ZkResult<bool> {
+        self.session.stat(&build_path(image, id)).map(|stat| stat.is_some())
     }
 
     /// A build's record with its version, if both exist and can be read.
@@ -136,7 +147,8 @@ impl Images {
     ) -> ZkResult<String> {
         let parent = uploads_path(image, build, provider);
         let data = encode(record);
-        let create = || self.session.create_sequential(&format!("{parent}/"), &data, Mode::PersistentSequential);
+        let create =
+            || self.session.create_sequential(&format!("{parent}/"), &data, Mode::PersistentSequential);
         let path = match create() {
             Err(error) if error.is(ZkErrorKind::NoNode) => {
                 self.session.ensure_path(&parent)?;
@@ -148,13 +160,7 @@ impl Images {
     }
 
     /// Replaces an upload's record if it still has `version`, and returns its new version.
-    pub fn write_upload(
-        &self,
-        image: &str,
-        build: &str,
-        provider: &str,
-        upload: &Upload,
-    ) -> ZkResult<i32> {
+    pub fn write_upload(&self, image: &str, build: &str, provider: &str, upload: &Upload) -> ZkResult<i32> {
         let path = upload_path(image, build, provider, &upload.id);
         self.session.set(&path, &encode(&upload.record), upload.version)
     }
@@ -162,6 +168,16 @@ impl Images {
     /// Removes an upload's record.
     pub fn delete_upload(&self, image: &str, build: &str, provider: &str, id: &str) -> ZkResult<()> {
         self.session.delete_tree(&upload_path(image, build, provider, id))
+    }
+
+    /// Whether builds of an image are paused by a znode.
+    pub fn is_paused(&self, image: &str) -> ZkResult<bool> {
+        self.session.stat(&pause_path(image)).map(|stat| stat.is_some())
+    }
+
+    /// When a build was requested by hand, UNIX seconds.
+    pub fn request_made(&self, image: &str) -> ZkResult<Option<f64>> {
+        self.session.stat(&request_path(image)).map(|stat| stat.map(|stat| stat.created()))
     }
 
     /// Asks for a build by hand. Asking again changes nothing.
@@ -220,19 +236,19 @@ fn request_path(image: &str) -> String {
     format!("{IMAGES}/{image}/request-build")
 }
 
-fn builds_path(image: &str) -> String {
+pub(super) fn builds_path(image: &str) -> String {
     format!("{IMAGES}/{image}/builds")
 }
 
-fn build_path(image: &str, id: &str) -> String {
+pub(super) fn build_path(image: &str, id: &str) -> String {
     format!("{IMAGES}/{image}/builds/{id}")
 }
 
-fn uploads_path(image: &str, build: &str, provider: &str) -> String {
+pub(super) fn uploads_path(image: &str, build: &str, provider: &str) -> String {
     format!("{IMAGES}/{image}/builds/{build}/providers/{provider}/images")
 }
 
-fn upload_path(image: &str, build: &str, provider: &str, id: &str) -> String {
+pub(super) fn upload_path(image: &str, build: &str, provider: &str, id: &str) -> String {
     format!("{}/{id}", uploads_path(image, build, provider))
 }
 

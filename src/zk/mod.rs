@@ -12,6 +12,8 @@ mod images;
 mod lock;
 mod relay;
 mod session;
+mod supervisor;
+mod survey;
 mod tree;
 
 pub use cache::{Changes, TreeCache};
@@ -21,4 +23,5 @@ pub use error::{ZkError, ZkErrorKind, ZkResult, optional};
 pub use images::{IMAGES, Images, decode_image};
 pub use lock::Lock;
 pub use session::{Generation, Session, SessionThread, Status};
+pub use survey::ListedUpload;
 pub use tree::Node;

@@ -1,32 +1,31 @@
-//! The ZooKeeper session, supervised: one thread keeps it alive over any number of connections, and says
-//! when it is lost.
+//! The ZooKeeper session as its users see it: calls that outlive a connection, and a status.
 //!
-//! A connection that breaks is replaced by a new one that goes on with the same session, so that the locks
-//! of a build that has run for an hour survive a restarted server. Only the servers' word ends a session;
-//! then a new *generation* begins. A [`Session`] handle can be pinned to a generation: its calls fail with
-//! [`SessionLost`](ZkErrorKind::SessionLost) in any other, and since a call is made on a connection of its
-//! own generation, a write can never outlive the lock that it was made under.
+//! A connection that breaks is replaced by the [supervisor](super::supervisor) with one that goes on with the
+//! same session. When the session itself is lost, a new *generation* begins. A [`Session`] handle can be
+//! pinned to a generation: its calls fail with [`SessionLost`](ZkErrorKind::SessionLost) in any other, and
+//! since a call is made on a connection of its own generation, a write can never outlive the lock that it was
+//! made under.
 //!
-//! No call blocks longer than the session timeout waits for a connection plus the relay's patience with a
-//! silent server.
+//! A call waits for a connection for at most the session timeout, and the relay's patience with a server
+//! that falls silent, a third of the timeout, bounds the rest.
 
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use nodepool_threads::{StopSource, StopToken, Thread, activity, spawn};
+use nodepool_threads::{StopSource, Thread, spawn};
 use parking_lot::{Condvar, Mutex};
-use slog::{Logger, debug, info, warn};
+use slog::Logger;
 
 use super::client::{Client, Failure, Mode, Stat, TreeEvent};
 use super::error::{ZkError, ZkErrorKind, ZkResult};
-use super::relay::{Dialled, Identity, Link, Upstream, dial};
+use super::supervisor::Supervisor;
 use crate::config::ZooKeeperConfig;
 
 /// Which session of this process: a lock of another generation than the current one is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Generation(u64);
+pub struct Generation(pub(super) u64);
 
 /// What the session is at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,23 +52,46 @@ pub struct SessionThread {
     _thread: Thread<()>,
 }
 
-struct Shared {
-    timeout: Duration,
-    log: Logger,
-    state: Mutex<State>,
+/// What the handles and the supervisor share.
+pub(super) struct Shared {
+    /// The session timeout as configured.
+    pub(super) timeout: Duration,
+    pub(super) log: Logger,
+    pub(super) state: Mutex<State>,
     changed: Condvar,
 }
 
-struct State {
-    status: Status,
-    client: Option<Arc<Client>>,
+pub(super) struct State {
+    pub(super) status: Status,
+    pub(super) client: Option<Arc<Client>>,
     /// Why there is no connection.
-    trouble: String,
+    pub(super) trouble: String,
+    /// What must be deleted on the next connection before anybody else gets it. Only filled while there is
+    /// none, so that nothing is forgotten until the one after.
+    pub(super) orphans: Vec<Orphan>,
     subscribers: Vec<Sender<()>>,
-    /// Ephemeral znodes of the session that could not be deleted when they were no longer wanted.
-    orphans: Vec<(Generation, String)>,
     /// The program ends: nobody waits for a connection any more.
     ending: bool,
+}
+
+/// Ephemeral znodes of the session that are no longer wanted.
+#[derive(Debug, Clone)]
+pub(super) enum Orphan {
+    /// The one at this path.
+    At(String),
+    /// One that may have been made under this path with ten digits added.
+    Sequential(String),
+}
+
+impl Orphan {
+    /// Deletes it. Fails only with the connection: what the server refuses is refused the next time too.
+    pub(super) fn delete(&self, client: &Client) -> Result<(), Failure> {
+        let paths = match self {
+            Self::At(path) => vec![path.clone()],
+            Self::Sequential(prefix) => client.find_own(prefix).or_else(Failure::unless_lost)?,
+        };
+        paths.iter().try_for_each(|path| client.delete(path, None).or_else(Failure::unless_lost))
+    }
 }
 
 impl Session {
@@ -90,7 +112,7 @@ impl Session {
             changed: Condvar::new(),
         });
         let stop = StopSource::new();
-        let supervisor = Supervisor { config: config.clone(), shared: Arc::clone(&shared), identity: None };
+        let supervisor = Supervisor::new(config, &shared);
         let token = stop.token();
         let thread = spawn("zk-session", "ZooKeeper session", move || supervisor.run(&token))?;
         let owner = SessionThread { stop, shared: Arc::clone(&shared), _thread: thread };
@@ -122,17 +144,17 @@ impl Session {
 
     /// The data of a znode.
     pub fn get(&self, path: &str) -> ZkResult<(Vec<u8>, Stat)> {
-        self.read("get", path, |client| client.get(path))
+        self.repeat("get", path, |client| client.get(path))
     }
 
     /// A znode's description, if it exists.
     pub fn stat(&self, path: &str) -> ZkResult<Option<Stat>> {
-        self.read("stat", path, |client| client.stat(path))
+        self.repeat("stat", path, |client| client.stat(path))
     }
 
     /// The names of a znode's children, in no order.
     pub fn children(&self, path: &str) -> ZkResult<Vec<String>> {
-        self.read("list", path, |client| client.children(path))
+        self.repeat("list", path, |client| client.children(path))
     }
 
     /// Makes a znode under a name of its own. Its parent must exist.
@@ -140,20 +162,46 @@ impl Session {
         let mut in_doubt = false;
         self.repeat("create", path, |client| match client.create(path, data, Mode::Persistent) {
             // The first attempt may have succeeded without its answer arriving.
-            Err(Failure::Answer(ZkErrorKind::NodeExists, _)) if in_doubt && is_ours(client, path, data) => Ok(()),
-            Err(Failure::ConnectionLoss) => {
-                in_doubt = true;
-                Err(Failure::ConnectionLoss)
+            Err(Failure::Answer(ZkErrorKind::NodeExists, _))
+                if in_doubt && version_with(client, path, data)? == Some(0) =>
+            {
+                Ok(())
             }
-            other => other.map(|_| ()),
+            other => other.map(|_| ()).inspect_err(|failure| in_doubt |= failure.is_connection_loss()),
         })
     }
 
-    /// Makes a znode whose name the server completes, and returns its path. `Unavailable` leaves open
-    /// whether it was made.
+    /// Makes a znode whose name the server completes, and returns its path.
+    ///
+    /// `Unavailable` leaves open whether a persistent one was made. An ephemeral one is made once, or not at
+    /// all.
     pub fn create_sequential(&self, path: &str, data: &[u8], mode: Mode) -> ZkResult<String> {
-        let client = self.shared.client(self.pinned, self.deadline())?;
-        client.create(path, data, mode).map_err(|failure| failure.describe(&format!("create {path}")))
+        if mode != Mode::EphemeralSequential {
+            let client = self.shared.client(self.pinned, self.deadline())?;
+            return client.create(path, data, mode).map_err(|failure| {
+                if failure.is_connection_loss() {
+                    self.shared.forget(&client);
+                }
+                failure.describe(&format!("create {path}"))
+            });
+        }
+        let mut in_doubt = None;
+        let made = self.repeat_in_session("create", path, |client, generation| {
+            if in_doubt == Some(generation) {
+                if let Some(made) = client.find_own(path)?.pop() {
+                    return Ok(made);
+                }
+            }
+            client.create(path, data, mode).inspect_err(|failure| {
+                if failure.is_connection_loss() {
+                    in_doubt = Some(generation);
+                }
+            })
+        });
+        if let (Err(_), Some(generation)) = (&made, in_doubt) {
+            self.pinned(generation).abandon(&Orphan::Sequential(path.to_owned()));
+        }
+        made
     }
 
     /// Makes a znode and its missing ancestors, all without data, where they do not exist yet.
@@ -174,17 +222,17 @@ impl Session {
 
     /// Replaces a znode's data if it still has `version`, and returns its new version.
     pub fn set(&self, path: &str, data: &[u8], version: i32) -> ZkResult<i32> {
+        let next = version.wrapping_add(1);
         let mut in_doubt = false;
         self.repeat("set", path, |client| match client.set(path, data, Some(version)) {
-            Ok(stat) => Ok(stat.version),
-            Err(Failure::Answer(ZkErrorKind::BadVersion, _)) if in_doubt && is_ours(client, path, data) => {
-                Ok(version.wrapping_add(1))
+            Err(Failure::Answer(ZkErrorKind::BadVersion, _))
+                if in_doubt && version_with(client, path, data)? == Some(next) =>
+            {
+                Ok(next)
             }
-            Err(Failure::ConnectionLoss) => {
-                in_doubt = true;
-                Err(Failure::ConnectionLoss)
+            other => {
+                other.map(|stat| stat.version).inspect_err(|failure| in_doubt |= failure.is_connection_loss())
             }
-            Err(other) => Err(other),
         })
     }
 
@@ -193,11 +241,7 @@ impl Session {
         let mut in_doubt = false;
         self.repeat("delete", path, |client| match client.delete(path, version) {
             Err(Failure::Answer(ZkErrorKind::NoNode, _)) if in_doubt => Ok(()),
-            Err(Failure::ConnectionLoss) => {
-                in_doubt = true;
-                Err(Failure::ConnectionLoss)
-            }
-            other => other,
+            other => other.inspect_err(|failure| in_doubt |= failure.is_connection_loss()),
         })
     }
 
@@ -218,13 +262,30 @@ impl Session {
         }
     }
 
-    /// Deletes an ephemeral znode of the pinned generation: now if there is a connection, else with the
-    /// next one, unless the session is lost and the znode gone with it.
+    /// Deletes an ephemeral znode of the pinned generation: now if there is a connection, else at the
+    /// beginning of the next one, unless the session is lost and the znode gone with it.
     pub(super) fn delete_ephemeral(&self, path: &str) {
-        let attempt = self.shared.client(self.pinned, Instant::now());
-        let deleted = attempt.map(|client| client.delete(path, None));
-        if let (Ok(Err(Failure::ConnectionLoss)) | Err(_), Some(generation)) = (deleted, self.pinned) {
-            self.shared.state.lock().orphans.push((generation, path.to_owned()));
+        self.abandon(&Orphan::At(path.to_owned()));
+    }
+
+    fn abandon(&self, orphan: &Orphan) {
+        loop {
+            let client = {
+                let mut state = self.shared.state.lock();
+                if self.pinned.is_some_and(|generation| generation != state.status.generation) {
+                    return;
+                }
+                let Some(client) = &state.client else {
+                    state.orphans.push(orphan.clone());
+                    return;
+                };
+                Arc::clone(client)
+            };
+            match orphan.delete(&client) {
+                Ok(()) => return,
+                // Now there is no connection, or a newer one.
+                Err(_) => self.shared.forget(&client),
+            }
         }
     }
 
@@ -232,20 +293,16 @@ impl Session {
     pub(super) fn watch_tree(&self, path: &str, events: &Sender<TreeEvent>) -> ZkResult<Status> {
         let (client, status) = self.shared.client_and_status(self.pinned, self.deadline())?;
         let watched = client.watch_tree(path, events.clone());
-        watched.map(|()| status).map_err(|failure| failure.describe(&format!("watch {path}")))
+        watched.map(|()| status).map_err(|failure| {
+            if failure.is_connection_loss() {
+                self.shared.forget(&client);
+            }
+            failure.describe(&format!("watch {path}"))
+        })
     }
 
     fn deadline(&self) -> Instant {
         Instant::now() + self.shared.timeout
-    }
-
-    fn read<T>(
-        &self,
-        verb: &str,
-        path: &str,
-        call: impl Fn(&Client) -> Result<T, Failure>,
-    ) -> ZkResult<T> {
-        self.repeat(verb, path, call)
     }
 
     /// Makes a call, again on the next connection when one breaks in the middle of it.
@@ -255,21 +312,39 @@ impl Session {
         path: &str,
         mut call: impl FnMut(&Client) -> Result<T, Failure>,
     ) -> ZkResult<T> {
+        self.repeat_in_session(verb, path, |client, _| call(client))
+    }
+
+    /// [`Session::repeat`] for calls whose meaning depends on the session that they are made in.
+    fn repeat_in_session<T>(
+        &self,
+        verb: &str,
+        path: &str,
+        mut call: impl FnMut(&Client, Generation) -> Result<T, Failure>,
+    ) -> ZkResult<T> {
         let deadline = self.deadline();
         loop {
-            let client = self.shared.client(self.pinned, deadline)?;
-            match call(&client) {
+            let (client, status) = self.shared.client_and_status(self.pinned, deadline)?;
+            match call(&client, status.generation) {
                 Ok(value) => return Ok(value),
-                Err(Failure::ConnectionLoss) if Instant::now() < deadline => self.shared.forget(&client),
+                Err(Failure::ConnectionLoss) => {
+                    self.shared.forget(&client);
+                    if Instant::now() >= deadline {
+                        return Err(Failure::ConnectionLoss.describe(&format!("{verb} {path}")));
+                    }
+                }
                 Err(failure) => return Err(failure.describe(&format!("{verb} {path}"))),
             }
         }
     }
 }
 
-/// Whether the znode has the data that an attempt with unknown outcome would have written.
-fn is_ours(client: &Client, path: &str, data: &[u8]) -> bool {
-    matches!(client.get(path), Ok((found, _)) if found == data)
+/// The znode's version if it has the data that an attempt with unknown outcome would have written.
+fn version_with(client: &Client, path: &str, data: &[u8]) -> Result<Option<i32>, Failure> {
+    match client.get(path) {
+        Ok((found, stat)) => Ok((found == data).then_some(stat.version)),
+        Err(failure) => Failure::unless_lost(failure).map(|()| None),
+    }
 }
 
 impl Shared {
@@ -309,11 +384,19 @@ impl Shared {
         }
     }
 
-    fn publish(&self, change: impl FnOnce(&mut State)) {
+    /// Changes the state and tells everybody.
+    pub(super) fn publish(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock();
         change(&mut state);
+        self.announce(&mut state);
+    }
+
+    /// Tells everybody that the state has changed.
+    pub(super) fn announce(&self, state: &mut State) {
         // A subscriber that has not taken its last message yet will see this change with it.
-        state.subscribers.retain(|subscriber| !matches!(subscriber.try_send(()), Err(TrySendError::Disconnected(()))));
+        let gone =
+            |subscriber: &Sender<()>| matches!(subscriber.try_send(()), Err(TrySendError::Disconnected(())));
+        state.subscribers.retain(|subscriber| !gone(subscriber));
         self.changed.notify_all();
     }
 }
@@ -323,132 +406,4 @@ impl Drop for SessionThread {
         self.shared.publish(|state| state.ending = true);
         self.stop.stop();
     }
-}
-
-struct Supervisor {
-    config: ZooKeeperConfig,
-    shared: Arc<Shared>,
-    identity: Option<Identity>,
-}
-
-/// The longest pause between two rounds over all servers.
-const MAX_PAUSE: Duration = Duration::from_secs(2);
-
-impl Supervisor {
-    fn run(mut self, stop: &StopToken) {
-        let mut failures = 0u32;
-        let mut disconnected = Instant::now();
-        while !stop.is_stopped() {
-            let mut servers = self.config.servers.clone();
-            fastrand::shuffle(&mut servers);
-            let dialled =
-                dial(&servers, self.config.tls.as_ref(), self.identity.as_ref(), self.shared.timeout, stop);
-            match dialled {
-                Ok(Dialled::Connected(upstream)) => {
-                    failures = 0;
-                    self.stay_connected(upstream, stop);
-                    disconnected = Instant::now();
-                }
-                Ok(Dialled::Expired) => {
-                    warn!(self.shared.log, "the ZooKeeper session has expired: all locks are lost");
-                    self.identity = None;
-                    self.shared.publish(|state| state.status.generation.0 += 1);
-                }
-                Err(why) => {
-                    failures += 1;
-                    self.note_trouble(&why, failures, disconnected.elapsed());
-                    if stop.wait(pause(failures)).is_err() {
-                        break;
-                    }
-                }
-            }
-        }
-    }
-
-    fn note_trouble(&mut self, why: &str, failures: u32, down_for: Duration) {
-        let known = self.shared.state.lock().trouble == why;
-        if known && failures % 30 != 0 {
-            debug!(self.shared.log, "still no connection to ZooKeeper"; "reason" => why);
-        } else {
-            warn!(self.shared.log, "cannot connect to ZooKeeper, trying again"; "reason" => why);
-        }
-        self.shared.publish(|state| state.trouble = why.to_owned());
-        // An ensemble that was set up anew is behind everything that this client has seen, and would be
-        // refused for ever. After this long, no view of the data is older than what it replaces.
-        if let Some(identity) = self.identity.as_mut().filter(|_| down_for > 3 * self.shared.timeout) {
-            identity.forget_transactions();
-        }
-    }
-
-    /// Serves one connection from its handshake to its end.
-    fn stay_connected(&mut self, upstream: Upstream, stop: &StopToken) {
-        let log = &self.shared.log;
-        let (server, identity) = (upstream.server.clone(), upstream.identity.clone());
-        let (tell, down) = bounded(1);
-        let started = Link::start(upstream, tell).map_err(|error| error.to_string());
-        let started = started.and_then(|link| {
-            Client::start(link, &self.config.chroot, identity.timeout).map_err(|error| error.to_string())
-        });
-        let client = match started {
-            Ok(client) => Arc::new(client),
-            Err(why) => {
-                warn!(log, "cannot use the connection to ZooKeeper"; "server" => server, "reason" => why);
-                let _ = stop.wait(pause(1));
-                return;
-            }
-        };
-        let new_session = self.identity.as_ref().is_none_or(|known| known.id != identity.id);
-        self.identity = Some(identity.clone());
-        self.delete_orphans(&client, new_session);
-        info!(log, "connected to ZooKeeper"; "server" => &server,
-            "session" => format!("{:#x}", identity.id), "timeout" => format!("{:?}", identity.timeout),
-            "new session" => new_session);
-        self.shared.publish(|state| {
-            if new_session {
-                state.status.generation.0 += 1;
-            }
-            state.status.connected = true;
-            state.status.connection += 1;
-            state.client = Some(Arc::clone(&client));
-        });
-        let ended = {
-            let _doing = activity(format!("connected to {server}"));
-            stop.recv(&down)
-        };
-        let why = ended.unwrap_or_else(|_| "stopping".to_owned());
-        if stop.is_stopped() {
-            client.link().let_session_close();
-        } else {
-            warn!(log, "the connection to ZooKeeper is lost"; "reason" => &why);
-        }
-        self.identity = Some(client.link().identity());
-        self.shared.publish(|state| {
-            state.status.connected = false;
-            state.client = None;
-            state.trouble = why;
-        });
-        // Callers may hold the client for the rest of their calls; whoever drops it last closes it.
-        drop(client);
-    }
-
-    /// Deletes what could not be deleted on earlier connections of the same session.
-    fn delete_orphans(&self, client: &Client, new_session: bool) {
-        let orphans = std::mem::take(&mut self.shared.state.lock().orphans);
-        let current = self.shared.state.lock().status.generation;
-        for (generation, path) in orphans {
-            if new_session || generation != current {
-                continue; // Gone with their session.
-            }
-            if let Err(Failure::ConnectionLoss) = client.delete(&path, None) {
-                self.shared.state.lock().orphans.push((generation, path));
-            }
-        }
-    }
-}
-
-/// The pause after a round over all servers has failed: longer each time, and random, so that the clients
-/// of a restarted ensemble do not come all at once.
-fn pause(failures: u32) -> Duration {
-    let limit = Duration::from_millis(100).saturating_mul(1 << failures.min(5)).min(MAX_PAUSE);
-    limit.mul_f64(0.5 + fastrand::f64() / 2.0)
 }

@@ -69,7 +69,9 @@ impl Node {
 
     /// Whether somebody contends for the lock whose parent is the child `name`.
     pub fn is_locked(&self, name: &str) -> bool {
-        self.children.get(name).is_some_and(|parent| parent.children.keys().any(|child| lock::is_contender(child)))
+        self.children
+            .get(name)
+            .is_some_and(|parent| parent.children.keys().any(|child| lock::is_contender(child)))
     }
 }
 

@@ -32,6 +32,11 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
+    #[cfg(test)]
+    pub(super) fn new_for_tests(timeout: Duration) -> Self {
+        Self { id: 77, password: vec![3; 16], timeout, last_zxid: 0 }
+    }
+
     /// Gives up the promise that no server shows an older state than the client has seen.
     pub(crate) fn forget_transactions(&mut self) {
         self.last_zxid = 0;
@@ -57,17 +62,22 @@ impl FrameBuffer {
 
     /// The next complete frame with its length prefix.
     pub(super) fn next(&mut self) -> io::Result<Option<&[u8]>> {
-        let rest = &self.bytes[self.start..];
-        let Some(prefix) = rest.first_chunk::<4>() else { return Ok(None) };
-        let length = i32::from_be_bytes(*prefix);
-        let length = usize::try_from(length).ok().filter(|length| *length <= MAX_FRAME);
-        let length = length.ok_or_else(|| broken("a frame of an impossible length"))?;
-        if rest.len() < 4 + length {
-            return Ok(None);
-        }
-        let begin = self.start;
-        self.start += 4 + length;
-        Ok(Some(&self.bytes[begin..self.start]))
+        let Some(end) = self.first_end()? else { return Ok(None) };
+        let begin = std::mem::replace(&mut self.start, end);
+        Ok(Some(&self.bytes[begin..end]))
+    }
+
+    /// Whether there is a complete frame.
+    pub(super) fn has_frame(&self) -> io::Result<bool> {
+        self.first_end().map(|end| end.is_some())
+    }
+
+    /// Where the next frame ends, if it is complete.
+    fn first_end(&self) -> io::Result<Option<usize>> {
+        let Some(prefix) = self.bytes[self.start..].first_chunk::<4>() else { return Ok(None) };
+        let length = usize::try_from(i32::from_be_bytes(*prefix)).ok().filter(|length| *length <= MAX_FRAME);
+        let end = self.start + 4 + length.ok_or_else(|| broken("a frame of an impossible length"))?;
+        Ok((end <= self.bytes.len()).then_some(end))
     }
 
     /// Gives the memory of a burst back once it has been worked through.
@@ -169,7 +179,10 @@ fn framed(body: &[u8]) -> Vec<u8> {
 }
 
 fn broken(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("the server does not speak ZooKeeper's protocol: {what}"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("the server does not speak ZooKeeper's protocol: {what}"),
+    )
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -233,7 +246,8 @@ mod tests {
 
     #[test]
     fn an_identity_survives_the_handshake_and_a_timeout_of_zero_means_expired() {
-        let identity = Identity { id: 77, password: vec![3; 16], timeout: Duration::from_secs(4), last_zxid: 0 };
+        let identity =
+            Identity { id: 77, password: vec![3; 16], timeout: Duration::from_secs(4), last_zxid: 0 };
         assert_eq!(read_connect_response(&connect_response(&identity)).unwrap(), Some(identity.clone()));
         let expired = Identity { timeout: Duration::ZERO, ..identity };
         assert_eq!(read_connect_response(&connect_response(&expired)).unwrap(), None);

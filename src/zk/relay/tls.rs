@@ -13,9 +13,7 @@ use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_an
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use crate::config::Tls;
 
@@ -52,7 +50,10 @@ pub(super) fn explain(error: &io::Error, tls: &Tls) -> String {
     let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     match cause {
         Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-            format!("the server's certificate is not signed by a CA in {} (zookeeper-tls: ca)", tls.ca.display())
+            format!(
+                "the server's certificate is not signed by a CA in {} (zookeeper-tls: ca)",
+                tls.ca.display()
+            )
         }
         Some(Error::InvalidCertificate(
             why @ (CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }),
@@ -77,7 +78,9 @@ fn certificates(path: &Path, key: &str) -> io::Result<Vec<CertificateDer<'static
     let pem = read(path, key)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match found {
-        Ok(certificates) if certificates.is_empty() => Err(invalid(path, key, "holds no certificate in PEM format")),
+        Ok(certificates) if certificates.is_empty() => {
+            Err(invalid(path, key, "holds no certificate in PEM format"))
+        }
         Ok(certificates) => Ok(certificates),
         Err(error) => Err(invalid(path, key, error)),
     }
@@ -85,7 +88,10 @@ fn certificates(path: &Path, key: &str) -> io::Result<Vec<CertificateDer<'static
 
 fn read(path: &Path, key: &str) -> io::Result<Vec<u8>> {
     fs::read(path).map_err(|error| {
-        io::Error::new(error.kind(), format!("cannot read {} (zookeeper-tls: {key}): {error}", path.display()))
+        io::Error::new(
+            error.kind(),
+            format!("cannot read {} (zookeeper-tls: {key}): {error}", path.display()),
+        )
     })
 }
 
@@ -112,11 +118,23 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         if self.check_name {
-            return self.standard.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+            return self.standard.verify_server_cert(
+                end_entity,
+                intermediates,
+                server_name,
+                ocsp_response,
+                now,
+            );
         }
         let certificate = ParsedCertificate::try_from(end_entity)?;
         let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
-        verify_server_cert_signed_by_trust_anchor(&certificate, &self.roots, intermediates, now, algorithms.all)?;
+        verify_server_cert_signed_by_trust_anchor(
+            &certificate,
+            &self.roots,
+            intermediates,
+            now,
+            algorithms.all,
+        )?;
         Ok(ServerCertVerified::assertion())
     }
 

@@ -1,0 +1,122 @@
+//! Starting and stopping the builder.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use nodepool_threads::{StopSource, Thread, spawn};
+use slog::Logger;
+
+use super::Identity;
+use super::crew::Crew;
+use super::event::Inbox;
+use super::manager::{NodePoolBuilder, State, Stopped};
+use super::membership::Membership;
+use crate::config::{ConfigFiles, ConfigWatch, Loaded};
+use crate::zk::{IMAGES, Images, Session, SessionThread, TreeCache};
+
+/// What the command line says.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How many builds may run at once.
+    pub build_workers: usize,
+    /// How many uploads may run at once.
+    pub upload_workers: usize,
+    /// How often the disk is looked at for garbage; `None` turns all cleaning off.
+    pub cleanup_interval: Option<Duration>,
+}
+
+/// A running builder.
+pub struct NodepoolBuilderApp {
+    // Stopped in this order: the builder thread with its workers, then what they need.
+    stop: StopSource,
+    builder: Option<Thread<Stopped>>,
+    ended: Receiver<Infallible>,
+    _config: ConfigWatch,
+    _membership: Membership,
+    _session: SessionThread,
+}
+
+impl NodepoolBuilderApp {
+    /// Starts the builder on a configuration that has been loaded from `files`. Does not wait for
+    /// ZooKeeper. The error says what in the configuration, on the disk or in the system stands against it.
+    pub fn start(files: &ConfigFiles, loaded: Loaded, options: Options, log: &Logger) -> Result<Self, String> {
+        let config = &loaded.config;
+        let zookeeper = config.require_zookeeper().map_err(|error| error.to_string())?;
+        let images_dir = config.require_images_dir().map_err(|error| error.to_string())?.to_owned();
+        let identity = Identity::load(&images_dir)
+            .map_err(|error| format!("images-dir {}: {error}", images_dir.display()))?;
+        let identity = Arc::new(identity);
+        let system = |error: io::Error| format!("cannot start: {error}");
+
+        let (session, session_thread) = Session::start(zookeeper, log).map_err(system)?;
+        let membership = Membership::start(&session, &identity.hostname, log).map_err(system)?;
+        let (tree, tree_changes) = TreeCache::start(&session, IMAGES, log).map_err(system)?;
+        let (crew, returns) = Crew::start(options.build_workers, options.upload_workers).map_err(system)?;
+        let (tell, config_changes) = bounded(1);
+        let watch = ConfigWatch::start(files.clone(), loaded.snapshot.clone(), log, tell).map_err(system)?;
+        let stop = StopSource::new();
+        let inbox = Inbox {
+            tree: tree_changes,
+            config: config_changes,
+            builds: returns.builds,
+            uploads: returns.uploads,
+            janitor: returns.janitor,
+            cleaners: returns.cleaners,
+            session: session.subscribe(),
+            stop: stop.token().stops().first().ok_or("cannot start: no stop channel")?.clone(),
+        };
+        let mut builder = NodePoolBuilder {
+            options,
+            config: Arc::new(loaded.config.clone()),
+            images_dir,
+            images: Images::new(&session, &format!("{} {}", identity.hostname, std::process::id())),
+            identity,
+            session,
+            tree,
+            crew,
+            log: log.clone(),
+            state: State::default(),
+        };
+        builder.warn_of_unknown_keys(&loaded);
+        let (running, ended) = bounded(0);
+        let thread = spawn("builder", "builder", move || {
+            // Dropped at the end of the thread, however it ends.
+            let _running: Sender<Infallible> = running;
+            builder.run(&inbox)
+        });
+        let thread = thread.map_err(system)?;
+        Ok(Self {
+            stop,
+            builder: Some(thread),
+            ended,
+            _config: watch,
+            _membership: membership,
+            _session: session_thread,
+        })
+    }
+
+    /// Reads as disconnected once the builder thread has ended, which only a bug makes it do by itself.
+    pub fn ended(&self) -> &Receiver<Infallible> {
+        &self.ended
+    }
+
+    /// Stops the builder: running work is cancelled and cleaned up.
+    pub fn stop(mut self) -> Stopped {
+        self.stop.stop();
+        let ended = self.builder.take().map(Thread::join);
+        match ended {
+            Some(Ok(stopped)) => stopped,
+            // The builder thread has panicked, and its workers with whatever they held are gone with it.
+            Some(Err(_)) | None => Stopped::Overdue,
+        }
+    }
+}
+
+impl Drop for NodepoolBuilderApp {
+    fn drop(&mut self) {
+        self.stop.stop();
+    }
+}

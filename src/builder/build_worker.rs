@@ -1,0 +1,181 @@
+//! A build, from the lock to the finished record. Runs on a build worker.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use nodepool_threads::{Interrupted, Job, StopSource, StopToken, activity};
+use slog::{Logger, error, info, warn};
+
+use super::dib::{Ended, Invocation};
+use super::plan::{Reason, build_reason};
+use super::{Identity, build_log, local_builds};
+use crate::config::DiskImage;
+use crate::model::{BuildRecord, BuildState, now};
+use crate::zk::{Images, Lock, ZkError, ZkErrorKind};
+
+/// An ordered build.
+pub struct BuildJob {
+    /// What is built.
+    pub image: Arc<DiskImage>,
+    /// Who builds.
+    pub identity: Arc<Identity>,
+    /// Where builds go.
+    pub images_dir: PathBuf,
+    /// Where elements are.
+    pub elements_dir: Option<String>,
+    /// Where logs go.
+    pub log_dir: PathBuf,
+    /// How many logs stay.
+    pub log_retention: i64,
+    /// The records.
+    pub images: Images,
+    /// Ends this job alone.
+    pub cancel: Arc<StopSource>,
+    /// Names the image.
+    pub log: Logger,
+}
+
+/// What a build came to.
+#[derive(Debug)]
+pub enum BuildOutcome {
+    /// Somebody else is building the image, or has just done so.
+    NotNeeded,
+    /// The build is ready.
+    Ready,
+    /// The command failed, or left out a format.
+    Failed,
+    /// The command took longer than `build-timeout`.
+    TimedOut,
+    /// The daemon is stopping, or the job was cancelled.
+    Cancelled,
+    /// The lock was lost with its session; nothing was recorded.
+    SessionLost,
+    /// ZooKeeper or the disk did not do their part.
+    Error(String),
+}
+
+impl Job for BuildJob {
+    type Outcome = BuildOutcome;
+
+    fn describe(&self) -> String {
+        format!("building {}", self.image.name)
+    }
+
+    fn run(&mut self, stop: &StopToken) -> BuildOutcome {
+        let stop = stop.or(&self.cancel.token());
+        self.build(&stop).unwrap_or_else(|error| match error.kind() {
+            ZkErrorKind::SessionLost => BuildOutcome::SessionLost,
+            _ => BuildOutcome::Error(error.to_string()),
+        })
+    }
+}
+
+impl BuildJob {
+    fn build(&self, stop: &StopToken) -> Result<BuildOutcome, ZkError> {
+        let name = &self.image.name;
+        if stop.is_stopped() {
+            return Ok(BuildOutcome::Cancelled);
+        }
+        let Some(lock) = self.images.lock_builds(name)? else { return Ok(BuildOutcome::NotNeeded) };
+        let images = self.images.under(&lock);
+        // Another builder may have finished a build between the order and the lock.
+        let Some(reason) = build_reason(&images.read_builds(name)?, &self.image, now()) else {
+            return Ok(BuildOutcome::NotNeeded);
+        };
+        let mut record = BuildRecord::new(BuildState::Building);
+        record.builder = Some(self.identity.fqdn().to_owned());
+        record.builder_id = Some(self.identity.builder_id.clone());
+        record.formats.clone_from(&self.image.formats);
+        let id = images.create_build(name, &record)?;
+        let log = self.log.new(slog::o!("build" => id.clone()));
+        info!(log, "building"; "reason" => reason.as_str());
+
+        let outcome = self.run_command(&id, stop, &log);
+        let ready = matches!(outcome, BuildOutcome::Ready);
+        if !ready {
+            self.remove_files(&id, &log);
+        }
+        record.username = Some(self.image.username.clone());
+        record.python_path = Some(self.image.python_path.clone());
+        record.shell_type.clone_from(&self.image.shell_type);
+        record.set_state(if ready { BuildState::Ready } else { BuildState::Failed });
+        // Nobody but the holder of the lock writes a record that is `building`: its version is the first.
+        if let Err(error) = images.write_build(name, &id, &record, 0) {
+            warn!(log, "the build is thrown away: its record cannot be written"; "reason" => %error);
+            self.remove_files(&id, &log);
+            return Err(error);
+        }
+        if ready {
+            self.finish_request(reason, &images, &lock, &log);
+            info!(log, "the build is ready");
+        }
+        Ok(outcome)
+    }
+
+    fn run_command(&self, id: &str, stop: &StopToken, log: &Logger) -> BuildOutcome {
+        let name = &self.image.name;
+        if let Err(error) = build_log::prune(&self.log_dir, name, self.log_retention) {
+            warn!(log, "cannot remove old build logs"; "directory" => %self.log_dir.display(), "reason" => %error);
+        }
+        let invocation = Invocation {
+            image: &self.image,
+            base: local_builds::base_path(&self.images_dir, name, id),
+            elements_dir: self.elements_dir.as_deref(),
+            log: build_log::path(&self.log_dir, name, id),
+        };
+        let shown = invocation.log.display().to_string();
+        let ended = {
+            let _doing = activity(format!("running the build command of {name}"));
+            invocation.run(stop)
+        };
+        match ended {
+            Ended::Exited(status) if status.success() => match self.missing_format(id) {
+                None => BuildOutcome::Ready,
+                Some(format) => {
+                    invocation.note(&format!("The build command left no file of the format {format}"));
+                    error!(log, "the build command left no file"; "format" => format, "log" => shown);
+                    BuildOutcome::Failed
+                }
+            },
+            Ended::Exited(status) => {
+                error!(log, "the build command failed"; "status" => %status, "log" => shown);
+                BuildOutcome::Failed
+            }
+            Ended::NotStarted(why) => {
+                error!(log, "the build command could not be run"; "reason" => why);
+                BuildOutcome::Failed
+            }
+            Ended::Interrupted(Interrupted::DeadlinePassed) => {
+                let limit = self.image.build_timeout.as_secs();
+                error!(log, "the build took too long and was ended"; "build-timeout" => limit, "log" => shown);
+                BuildOutcome::TimedOut
+            }
+            Ended::Interrupted(Interrupted::Stopped) => {
+                info!(log, "the build was cancelled");
+                BuildOutcome::Cancelled
+            }
+        }
+    }
+
+    fn missing_format(&self, id: &str) -> Option<String> {
+        let file = |format: &str| local_builds::image_file(&self.images_dir, &self.image.name, id, format);
+        self.image.formats.iter().find(|format| !file(format).is_file()).cloned()
+    }
+
+    fn remove_files(&self, id: &str, log: &Logger) {
+        if let Err(error) = local_builds::remove_build(&self.images_dir, &self.image.name, id) {
+            // The janitor finds them again once the record is gone.
+            warn!(log, "cannot remove the files of the build"; "reason" => %error);
+        }
+    }
+
+    /// A request by hand is done when a build that it started is ready.
+    fn finish_request(&self, reason: Reason, images: &Images, _held: &Lock, log: &Logger) {
+        if reason != Reason::Requested {
+            return;
+        }
+        if let Err(error) = images.remove_request(&self.image.name) {
+            warn!(log, "cannot remove the build request"; "reason" => %error);
+        }
+    }
+}

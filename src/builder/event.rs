@@ -1,0 +1,75 @@
+//! What the builder thread waits for.
+
+use std::convert::Infallible;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, select};
+use nodepool_threads::Finished;
+
+use super::build_worker::BuildJob;
+use super::janitor::CleanupJob;
+use super::upload_worker::UploadJob;
+use crate::config::{ConfigError, Loaded};
+use crate::zk::Changes;
+
+/// Something has happened.
+pub(super) enum Event {
+    /// A watch fired: images have changed in ZooKeeper.
+    Tree(Changes),
+    /// The configuration has changed, or cannot be read any more.
+    Config(Result<Box<Loaded>, ConfigError>),
+    /// A build has come back.
+    BuildDone(Box<Finished<BuildJob>>),
+    /// An upload has come back.
+    UploadDone(Box<Finished<UploadJob>>),
+    /// A clean-up has come back.
+    CleanupDone(Box<Finished<CleanupJob>>),
+    /// The session's status has changed.
+    Session,
+    /// The deadline has come.
+    Deadline,
+    /// The daemon stops.
+    Stop,
+}
+
+/// Where events come from.
+pub(super) struct Inbox {
+    pub(super) tree: Receiver<Changes>,
+    pub(super) config: Receiver<Result<Loaded, ConfigError>>,
+    pub(super) builds: Receiver<Finished<BuildJob>>,
+    pub(super) uploads: Receiver<Finished<UploadJob>>,
+    pub(super) janitor: Receiver<Finished<CleanupJob>>,
+    pub(super) cleaners: Receiver<Finished<CleanupJob>>,
+    pub(super) session: Receiver<()>,
+    pub(super) stop: Receiver<Infallible>,
+}
+
+impl Inbox {
+    /// The next event, at the latest that `deadline` has come. A source that is gone is as good as a stop:
+    /// nothing can be built without it.
+    pub(super) fn next_event(&self, deadline: Instant) -> Event {
+        let event = select! {
+            recv(self.stop) -> _ => None,
+            recv(self.builds) -> done => done.ok().map(|done| Event::BuildDone(Box::new(done))),
+            recv(self.uploads) -> done => done.ok().map(|done| Event::UploadDone(Box::new(done))),
+            recv(self.janitor) -> done => done.ok().map(|done| Event::CleanupDone(Box::new(done))),
+            recv(self.cleaners) -> done => done.ok().map(|done| Event::CleanupDone(Box::new(done))),
+            recv(self.tree) -> changes => changes.ok().map(Event::Tree),
+            recv(self.config) -> change => change.ok().map(|change| Event::Config(change.map(Box::new))),
+            recv(self.session) -> changed => changed.ok().map(|()| Event::Session),
+            default(deadline.saturating_duration_since(Instant::now())) => Some(Event::Deadline),
+        };
+        event.unwrap_or(Event::Stop)
+    }
+
+    /// The next job that comes back, for a builder that is stopping. `None` at `deadline`.
+    pub(super) fn next_finished(&self, deadline: Instant) -> Option<Event> {
+        select! {
+            recv(self.builds) -> done => done.ok().map(|done| Event::BuildDone(Box::new(done))),
+            recv(self.uploads) -> done => done.ok().map(|done| Event::UploadDone(Box::new(done))),
+            recv(self.janitor) -> done => done.ok().map(|done| Event::CleanupDone(Box::new(done))),
+            recv(self.cleaners) -> done => done.ok().map(|done| Event::CleanupDone(Box::new(done))),
+            default(deadline.saturating_duration_since(Instant::now())) => None,
+        }
+    }
+}

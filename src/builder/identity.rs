@@ -1,0 +1,78 @@
+//! Who this builder is to the fleet.
+
+use std::fs;
+use std::io::{self, ErrorKind, Write as _};
+use std::net::ToSocketAddrs as _;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use uuid::Uuid;
+
+/// The builder's names.
+#[derive(Debug)]
+pub struct Identity {
+    /// The uuid in `<images-dir>/builder_id.txt`: it stays when the host is renamed.
+    pub builder_id: String,
+    /// The host name.
+    pub hostname: String,
+    fqdn: OnceLock<String>,
+}
+
+impl Identity {
+    /// Reads the builder's id, or makes one on the first start.
+    pub fn load(images_dir: &Path) -> io::Result<Self> {
+        let file = images_dir.join("builder_id.txt");
+        let builder_id = match fs::read_to_string(&file) {
+            Ok(text) if !text.trim().is_empty() => text.trim().to_owned(),
+            Ok(_) => create(&file)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => create(&file)?,
+            Err(error) => return Err(error),
+        };
+        let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Ok(Self { builder_id, hostname, fqdn: OnceLock::new() })
+    }
+
+    /// The fully qualified host name. The first call asks the system's resolver, which may take its time.
+    pub fn fqdn(&self) -> &str {
+        self.fqdn.get_or_init(|| qualify(&self.hostname).unwrap_or_else(|| self.hostname.clone()))
+    }
+}
+
+fn create(file: &Path) -> io::Result<String> {
+    let id = Uuid::new_v4().to_string();
+    let new = file.with_extension("txt.new");
+    let mut out = fs::File::create(&new)?;
+    out.write_all(id.as_bytes())?;
+    // The id must never change, not even by a crash right after the first start.
+    out.sync_all()?;
+    fs::rename(new, file)?;
+    Ok(id)
+}
+
+/// The canonical name of the host's own address.
+fn qualify(hostname: &str) -> Option<String> {
+    if hostname.contains('.') {
+        return Some(hostname.to_owned());
+    }
+    let address = (hostname, 0).to_socket_addrs().ok()?.next()?.ip();
+    // An address that only this machine has says nothing about its name.
+    dns_lookup::lookup_addr(&address).ok().filter(|name| name.contains('.') && name != "localhost.localdomain")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_is_made_once() {
+        let dir = std::env::temp_dir().join(format!("identity-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let first = Identity::load(&dir).unwrap();
+        assert_eq!(Uuid::parse_str(&first.builder_id).unwrap().get_version_num(), 4);
+        assert_eq!(Identity::load(&dir).unwrap().builder_id, first.builder_id);
+        fs::write(dir.join("builder_id.txt"), "from-the-original\n").unwrap();
+        assert_eq!(Identity::load(&dir).unwrap().builder_id, "from-the-original");
+        assert!(!first.fqdn().is_empty());
+        fs::remove_dir_all(dir).unwrap();
+    }
+}

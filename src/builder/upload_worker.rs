@@ -1,0 +1,242 @@
+//! An upload of a build to a provider, from the lock to the finished record. Runs on an upload worker.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nodepool_drivers::api::{
+    CallContext, Error, ErrorKind, ImageSettings, ImageUpload, Images as ProviderImages, Provider,
+};
+use nodepool_threads::{ChildGroup, Job, StopSource, StopToken, activity};
+use slog::{Logger, error, info, warn};
+
+use super::local_builds;
+use crate::config::DiskImage;
+use crate::model::{BuildRecord, BuildState, Upload, UploadRecord, UploadState, now};
+use crate::zk::{Images, ZkError, ZkErrorKind};
+
+/// How long a deletion may take that cleans up after a failed or cancelled upload.
+const UNDO_LIMIT: Duration = Duration::from_secs(5);
+/// How long a hook may take: it is a program of the operator, but must not hold a worker for ever.
+const HOOK_LIMIT: Duration = Duration::from_secs(3600);
+
+/// An ordered upload.
+pub struct UploadJob {
+    /// The image.
+    pub image: Arc<DiskImage>,
+    /// The build.
+    pub build: String,
+    /// The provider's name.
+    pub provider_name: String,
+    /// The provider.
+    pub provider: Arc<dyn Provider>,
+    /// How the provider wants its images.
+    pub settings: ImageSettings,
+    /// Where the files are.
+    pub images_dir: PathBuf,
+    /// The records.
+    pub images: Images,
+    /// Ends this job alone.
+    pub cancel: Arc<StopSource>,
+    /// Names the image, the build and the provider.
+    pub log: Logger,
+}
+
+/// What an upload came to.
+#[derive(Debug)]
+pub enum UploadOutcome {
+    /// Somebody else is uploading it, or it is not wanted any more.
+    NotNeeded,
+    /// The provider has the image.
+    Ready,
+    /// The provider, or the hook, refused it.
+    Failed,
+    /// The daemon is stopping, or the job was cancelled.
+    Cancelled,
+    /// The lock was lost with its session; nothing was recorded.
+    SessionLost,
+    /// ZooKeeper did not do its part.
+    Error(String),
+}
+
+impl Job for UploadJob {
+    type Outcome = UploadOutcome;
+
+    fn describe(&self) -> String {
+        format!("uploading {}-{} to {}", self.image.name, self.build, self.provider_name)
+    }
+
+    fn run(&mut self, stop: &StopToken) -> UploadOutcome {
+        let stop = stop.or(&self.cancel.token());
+        self.upload(&stop).unwrap_or_else(|error| match error.kind() {
+            ZkErrorKind::SessionLost => UploadOutcome::SessionLost,
+            _ => UploadOutcome::Error(error.to_string()),
+        })
+    }
+}
+
+impl UploadJob {
+    fn upload(&self, stop: &StopToken) -> Result<UploadOutcome, ZkError> {
+        let (image, build, provider) = (&self.image.name, &self.build, &self.provider_name);
+        let Some(store) = self.provider.images() else { return Ok(UploadOutcome::NotNeeded) };
+        if stop.is_stopped() {
+            return Ok(UploadOutcome::Cancelled);
+        }
+        let Some(lock) = self.images.lock_uploads(image, build, provider)? else {
+            return Ok(UploadOutcome::NotNeeded);
+        };
+        let images = self.images.under(&lock);
+        let Some(of_build) = self.still_needed(&images)? else { return Ok(UploadOutcome::NotNeeded) };
+
+        let mut record = UploadRecord::new(UploadState::Uploading);
+        record.username.clone_from(&of_build.username);
+        record.python_path.clone_from(&of_build.python_path);
+        record.shell_type.clone_from(&of_build.shell_type);
+        let id = images.create_upload(image, build, provider, &record)?;
+        let log = self.log.new(slog::o!("upload" => id.clone()));
+        let name = self.settings.external_name(image, &id, now() as u64);
+        info!(log, "uploading"; "name" => &name);
+
+        let stored = self.store(store, &id, &name, stop, &log);
+        match &stored {
+            Ok(external_id) => {
+                record.set_state(UploadState::Ready);
+                record.external_id = Some(external_id.clone());
+                record.external_name = Some(name);
+                record.format = Some(self.settings.format.clone());
+            }
+            Err(_) => record.set_state(UploadState::Failed),
+        }
+        // Nobody but the holder of the lock writes a record that is `uploading`: its version is the first.
+        let upload = Upload { id, record, version: 0 };
+        if let Err(error) = images.write_upload(image, build, provider, &upload) {
+            warn!(log, "the upload is thrown away: its record cannot be written"; "reason" => %error);
+            if let Ok(external_id) = &stored {
+                self.undo(store, external_id, &log);
+            }
+            return Err(error);
+        }
+        Ok(match stored {
+            Ok(external_id) => {
+                info!(log, "the upload is ready"; "id" => external_id);
+                UploadOutcome::Ready
+            }
+            Err(error) if error.kind() == ErrorKind::Cancelled => {
+                info!(log, "the upload was cancelled");
+                UploadOutcome::Cancelled
+            }
+            Err(error) => {
+                error!(log, "the upload failed"; "reason" => %error);
+                UploadOutcome::Failed
+            }
+        })
+    }
+
+    /// The build's record, if it is ready and the provider has not got it meanwhile.
+    fn still_needed(&self, images: &Images) -> Result<Option<BuildRecord>, ZkError> {
+        let (image, build, provider) = (&self.image.name, &self.build, &self.provider_name);
+        let uploads = images.read_uploads(image, build, provider)?;
+        if uploads.iter().any(|upload| upload.record.state == UploadState::Ready) {
+            return Ok(None);
+        }
+        let record = images.read_build(image, build)?.map(|(record, _)| record);
+        Ok(record.filter(|record| record.state == BuildState::Ready))
+    }
+
+    /// Brings the image to the provider, hook and all. After an error nothing of it is left there, as far
+    /// as that can be had.
+    fn store(
+        &self,
+        store: &dyn ProviderImages,
+        upload_id: &str,
+        name: &str,
+        stop: &StopToken,
+        log: &Logger,
+    ) -> Result<String, Error> {
+        let file =
+            local_builds::image_file(&self.images_dir, &self.image.name, &self.build, &self.settings.format);
+        let checksum = |kind| {
+            local_builds::checksum(&file, kind).map_err(|error| {
+                let what = format!("cannot read the {kind} file of {}", file.display());
+                Error::new(ErrorKind::Transient, what).caused_by(error)
+            })
+        };
+        let mut properties = self.image.metadata.clone();
+        if let Some(own) = self.settings.diskimages.get(&self.image.name) {
+            properties.extend(own.meta.clone());
+        }
+        properties.insert("nodepool_build_id".to_owned(), self.build.clone());
+        properties.insert("nodepool_upload_id".to_owned(), upload_id.to_owned());
+        let image = ImageUpload {
+            name: name.to_owned(),
+            file: file.clone(),
+            format: self.settings.format.clone(),
+            md5: checksum("md5")?,
+            sha256: checksum("sha256")?,
+            properties,
+        };
+        let call = CallContext { stop: stop.deadline_in(self.settings.upload_timeout), log: log.clone() };
+        let external_id = store.upload(&call, &image)?;
+        if let Some(hook) = &self.settings.post_upload_hook {
+            if let Err(why) = self.run_hook(hook, &external_id, &file, stop, log) {
+                self.undo(store, &external_id, log);
+                return Err(why);
+            }
+        }
+        Ok(external_id)
+    }
+
+    fn run_hook(
+        &self,
+        hook: &Path,
+        external_id: &str,
+        file: &Path,
+        stop: &StopToken,
+        log: &Logger,
+    ) -> Result<(), Error> {
+        let _doing = activity(format!("running the hook {}", hook.display()));
+        let failed = |why: String| {
+            Error::new(ErrorKind::Permanent, format!("the post-upload-hook {} {why}", hook.display()))
+        };
+        let mut output = output_file().map_err(|error| failed(format!("has nowhere to write: {error}")))?;
+        let started = output.try_clone().and_then(|out| {
+            let errors = out.try_clone()?;
+            let mut command = Command::new(hook);
+            command.arg(&self.provider_name).arg(external_id).arg(file);
+            command.stdin(Stdio::null()).stdout(out).stderr(errors);
+            ChildGroup::spawn(&mut command, "hook")
+        });
+        let mut child = started.map_err(|error| failed(format!("cannot be run: {error}")))?;
+        let status = match child.wait(&stop.deadline_in(HOOK_LIMIT)) {
+            Ok(status) => status.map_err(|error| failed(format!("cannot be waited for: {error}")))?,
+            Err(why) => return Err(Error::from(why)),
+        };
+        let mut said = Vec::new();
+        // What it said is for the log only, so a part of it will do.
+        let _ = output.rewind().and_then(|()| output.take(64 << 10).read_to_end(&mut said));
+        let said = String::from_utf8_lossy(&said).into_owned();
+        if !status.success() {
+            return Err(failed(format!("failed ({status}): {}", said.trim_end())));
+        }
+        info!(log, "the post-upload-hook has run"; "output" => said.trim_end());
+        Ok(())
+    }
+
+    /// Deletes an image that must not stay. Its own deadline and no stop: a daemon that stops must not
+    /// leave it behind.
+    fn undo(&self, store: &dyn ProviderImages, external_id: &str, log: &Logger) {
+        let source = StopSource::new();
+        let call = CallContext { stop: source.token().deadline_in(UNDO_LIMIT), log: log.clone() };
+        if let Err(error) = store.delete(&call, external_id) {
+            warn!(log, "an unwanted image stays at the provider"; "id" => external_id, "reason" => %error);
+        }
+    }
+}
+
+/// A file without a name for a child's output: a pipe would have to be read while the child runs.
+fn output_file() -> std::io::Result<File> {
+    Ok(File::from(rustix::fs::memfd_create("hook-output", rustix::fs::MemfdFlags::CLOEXEC)?))
+}

@@ -1,0 +1,197 @@
+//! `nodepool-builder`: its command line, its start and its stop (spec/cli.md).
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use crossbeam_channel::{Receiver, select};
+use nodepool_threads::{Detached, Signal, SignalThread, detach, register_main, threads};
+use slog::{Logger, debug, error, info, warn};
+
+use super::logging;
+use super::pid_file::PidFile;
+use crate::builder::{NodepoolBuilderApp, Options, Stopped};
+use crate::config::{ConfigFiles, Env, Loaded};
+
+const NAME: &str = "nodepool-builder";
+
+/// Builds disk images with diskimage-builder, uploads them to providers, and cleans up after them.
+///
+/// Without -d or -f it becomes a daemon. SIGINT and SIGTERM stop it within ten seconds: running builds and
+/// uploads are cancelled and cleaned up. A second one ends it at once.
+#[derive(Debug, Parser)]
+#[command(name = NAME, version)]
+struct Arguments {
+    /// The configuration file
+    #[arg(short = 'c', value_name = "FILE", default_value = "/etc/nodepool/nodepool.yaml")]
+    config: PathBuf,
+
+    /// The secure file, with what must not be world-readable
+    #[arg(short = 's', value_name = "FILE")]
+    secure: Option<PathBuf>,
+
+    /// The logging configuration (accepted, but not read yet: the default logging is used)
+    #[arg(short = 'l', value_name = "FILE")]
+    logging: Option<PathBuf>,
+
+    /// The pid file of the daemon
+    #[arg(short = 'p', value_name = "FILE", default_value = "/var/run/nodepool/nodepool-builder.pid")]
+    pid_file: PathBuf,
+
+    /// Stay in the foreground and log everything
+    #[arg(short = 'd')]
+    debug: bool,
+
+    /// Stay in the foreground
+    #[arg(short = 'f')]
+    foreground: bool,
+
+    /// How many images are built at the same time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = workers)]
+    build_workers: usize,
+
+    /// How many uploads run at the same time
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = workers)]
+    upload_workers: usize,
+
+    /// How often to look for what must be cleaned up without a change telling of it; 0 cleans up nothing
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = interval)]
+    cleanup_interval: Duration,
+}
+
+/// Far more than any machine can use, and far less than would exhaust it.
+const MAX_WORKERS: usize = 256;
+
+fn workers(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number <= MAX_WORKERS => Ok(number),
+        _ => Err(format!("expected a whole number from 0 to {MAX_WORKERS}")),
+    }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| "expected a number of seconds of at least 0".to_owned())
+}
+
+/// The program.
+pub fn builder_main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let files = ConfigFiles::new(&arguments.config, arguments.secure.as_deref(), Env::of_process());
+    let loaded = match files.load() {
+        Ok(loaded) => loaded,
+        Err(error) => return refuse(&error.to_string()),
+    };
+    if arguments.debug || arguments.foreground {
+        let log = logging::foreground(arguments.debug);
+        return run(&arguments, &files, loaded, &log, || Ok(()));
+    }
+    let pid_file = std::path::absolute(&arguments.pid_file).unwrap_or_else(|_| arguments.pid_file.clone());
+    become_daemon(&arguments, &files, loaded, &pid_file)
+}
+
+fn refuse(why: &str) -> ExitCode {
+    use std::io::Write as _;
+    // With standard error closed there is only the exit code left to tell.
+    for line in why.lines() {
+        let _ = writeln!(std::io::stderr(), "{NAME}: {line}");
+    }
+    ExitCode::FAILURE
+}
+
+fn become_daemon(arguments: &Arguments, files: &ConfigFiles, loaded: Loaded, pid_file: &Path) -> ExitCode {
+    let startup = match detach() {
+        Ok(Detached::Daemon(startup)) => startup,
+        Ok(Detached::Starter(Ok(()))) => return ExitCode::SUCCESS,
+        Ok(Detached::Starter(Err(why))) => return refuse(&why),
+        Err(error) => return refuse(&format!("cannot become a daemon: {error}")),
+    };
+    let prepared =
+        PidFile::lock(pid_file).and_then(|pid| Ok((pid, logging::daemon(NAME).map_err(|error| error.to_string())?)));
+    let (mut pid, log) = match prepared {
+        Ok(prepared) => prepared,
+        Err(why) => {
+            startup.failed(&why);
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut startup = Some(startup);
+    let code = run(arguments, files, loaded, &log, || {
+        pid.write()?;
+        let told = startup.take().map(|startup| startup.succeeded());
+        told.unwrap_or(Ok(())).map_err(|error| format!("cannot detach from the terminal: {error}"))
+    });
+    if let Some(startup) = startup {
+        startup.failed("the start has failed; the log says why");
+    }
+    code
+}
+
+/// Runs the builder to its stop. `started` is called once the start has succeeded.
+fn run(
+    arguments: &Arguments,
+    files: &ConfigFiles,
+    loaded: Loaded,
+    log: &Logger,
+    started: impl FnOnce() -> Result<(), String>,
+) -> ExitCode {
+    let _main = register_main();
+    logging::log_panics(log);
+    info!(log, "starting"; "program" => NAME, "version" => env!("CARGO_PKG_VERSION"));
+    if let Some(file) = &arguments.logging {
+        warn!(log, "logging configurations are not read yet, the default logging is used"; "file" => %file.display());
+    }
+    let options = Options {
+        build_workers: arguments.build_workers,
+        upload_workers: arguments.upload_workers,
+        cleanup_interval: Some(arguments.cleanup_interval).filter(|interval| !interval.is_zero()),
+    };
+    let running = SignalThread::start().map_err(|error| format!("cannot take signals: {error}")).and_then(
+        |(signal_thread, signals)| {
+            let app = NodepoolBuilderApp::start(files, loaded, options, log)?;
+            started()?;
+            Ok((signal_thread, signals, app))
+        },
+    );
+    let (_signal_thread, signals, app) = match running {
+        Ok(running) => running,
+        Err(why) => {
+            error!(log, "the start has failed"; "reason" => &why);
+            return refuse(&why);
+        }
+    };
+    let asked = wait_for_stop(&signals, &app, log);
+    match app.stop() {
+        Stopped::Clean if asked => ExitCode::SUCCESS,
+        Stopped::Clean => ExitCode::FAILURE,
+        // Some thread does not end. Leaving `main` ends the process all the same.
+        Stopped::Overdue => ExitCode::FAILURE,
+    }
+}
+
+/// Waits until a signal asks for the stop. False if the builder has ended by itself.
+fn wait_for_stop(signals: &Receiver<Signal>, app: &NodepoolBuilderApp, log: &Logger) -> bool {
+    loop {
+        select! {
+            recv(app.ended()) -> _ => {
+                error!(log, "the builder thread has ended; this is a bug");
+                return false;
+            }
+            recv(signals) -> signal => match signal {
+                Ok(Signal::Stop) | Err(_) => return true,
+                Ok(Signal::Reload) => debug!(log, "SIGHUP: the configuration is watched, nothing to do"),
+                Ok(Signal::Dump) => say_what_threads_do(log),
+            },
+        }
+    }
+}
+
+fn say_what_threads_do(log: &Logger) {
+    for thread in threads() {
+        let doing: Vec<String> =
+            thread.activities.iter().map(|(what, since)| format!("{what} for {:.1} s", since.as_secs_f64())).collect();
+        debug!(log, "thread"; "name" => thread.name, "role" => thread.role, "id" => thread.id,
+            "age in s" => thread.age.as_secs(), "doing" => doing.join(" > "));
+    }
+}

@@ -1,0 +1,8 @@
+//! What every daemon of Nodepool has in common, and the daemons' command lines: becoming a daemon, the pid
+//! file, logging, signals.
+
+mod builder;
+mod logging;
+mod pid_file;
+
+pub use builder::builder_main;

@@ -1,0 +1,86 @@
+//! The pid file: one daemon per file. It is locked for as long as the daemon lives, so that a file that a
+//! crash has left behind is recognised whatever number stands in it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// A locked pid file. Removed when dropped.
+#[derive(Debug)]
+pub(super) struct PidFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl PidFile {
+    /// Locks the file. Fails if a daemon that is alive has it.
+    pub(super) fn lock(path: &Path) -> Result<Self, String> {
+        let shown = path.display();
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir).map_err(|error| format!("cannot make {} for the pid file: {error}", dir.display()))?;
+        }
+        let old = fs::read_to_string(path).unwrap_or_default();
+        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
+        let file = file.map_err(|error| format!("cannot write the pid file {shown}: {error}"))?;
+        let other = old.trim().parse::<u32>().ok();
+        let running = |who: String| format!("it is already running{who} (pid file {shown})");
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(running(other.map(|pid| format!(" as process {pid}")).unwrap_or_default()));
+        }
+        // The original does not lock its pid file.
+        if let Some(pid) = other.filter(|pid| is_nodepool(*pid)) {
+            return Err(running(format!(" as process {pid}")));
+        }
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    /// Writes the process's own number, once the start has succeeded.
+    pub(super) fn write(&mut self) -> Result<(), String> {
+        let write = |file: &mut File| {
+            file.set_len(0)?;
+            file.rewind()?;
+            writeln!(file, "{}", std::process::id())?;
+            file.flush()
+        };
+        write(&mut self.file).map_err(|error| format!("cannot write the pid file {}: {error}", self.path.display()))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        // A file that cannot be removed is recognised as stale by its missing lock.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Whether the process is a daemon of Nodepool: a number that a crashed daemon has left in its pid file may
+/// belong to any process by now.
+fn is_nodepool(pid: u32) -> bool {
+    let own = pid == std::process::id();
+    !own && fs::read(format!("/proc/{pid}/cmdline"))
+        .is_ok_and(|line| line.windows(9).any(|part| part == b"nodepool-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_daemon_is_refused_and_a_stale_file_is_replaced() {
+        let path = std::env::temp_dir().join(format!("pid-file-{}/x.pid", std::process::id()));
+        let mut first = PidFile::lock(&path).unwrap();
+        first.write().unwrap();
+        let refused = PidFile::lock(&path).unwrap_err();
+        assert!(refused.contains("already running as process"), "{refused}");
+        drop(first);
+        assert!(!path.exists());
+        fs::write(&path, "1\n").unwrap();
+        let mut next = PidFile::lock(&path).unwrap();
+        next.write().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+        drop(next);
+        fs::remove_dir(path.parent().unwrap()).unwrap();
+    }
+}
