@@ -37,7 +37,8 @@ fn upload_path(image: &str, build: &str, provider: &str, upload: &str) -> String
 fn put_build(zk: &ZkClient, image: &str, build: &str, state: &str) {
     let record = json!({
         "state": state, "state_time": ago(93784), "builder": "b.example", "builder_id": "id",
-        "formats": "qcow2,raw", "username": "zuul", "python_path": "auto", "from_the_future": [1],
+        "formats": "qcow2,raw", "username": "zuul", "python_path": "auto",
+        "shell_type": null, "from_the_future": [1],
     });
     zk.set_json(&build_path(image, build), &record);
 }
@@ -131,7 +132,8 @@ fn listings_are_those_of_the_original() {
     let status = sandbox.nodepool(&["image-status", "--output", "json"]).json();
     assert_eq!(status[0]["build_request"], "building");
     assert!(status[0]["build_request_age"].is_u64(), "{status}");
-    let gentoo = json!({"image": "gentoo", "paused": false, "build_request": null, "build_request_age": null});
+    let gentoo =
+        json!({"image": "gentoo", "paused": false, "build_request": null, "build_request_age": null});
     assert_eq!(status[2], gentoo);
 }
 
@@ -310,7 +312,10 @@ fn config_validate_shows_every_problem() {
     assert_eq!((outcome.code(), outcome.stdout.as_str(), lines.len()), (1, "", 3), "{outcome:?}");
     assert_eq!(lines[0], format!("{file}: colour: unknown key"));
     assert!(lines[1].starts_with(&format!("{file}: labels: expected a list")), "{outcome:?}");
-    assert!(lines[2].starts_with(&format!("{secure}: diskimages[0].name: the image 'debain'")), "{outcome:?}");
+    assert!(
+        lines[2].starts_with(&format!("{secure}: diskimages[0].name: the image 'debain'")),
+        "{outcome:?}"
+    );
     // Only the validator minds an unknown key.
     sandbox.write_body(&format!("{BODY}colour: red\n"));
     assert_eq!(sandbox.nodepool(&["config-validate"]).code(), 1);
@@ -370,7 +375,7 @@ fn usage_errors_end_with_2_and_help_with_0() {
     ] {
         let outcome = sandbox.nodepool(args);
         assert_eq!((outcome.code(), outcome.stdout.as_str()), (2, ""), "{args:?}");
-        assert!(outcome.stderr.contains("Usage: nodepool"), "{outcome:?}");
+        assert!(outcome.stderr.contains("--help"), "{outcome:?}");
     }
     assert_eq!(sandbox.nodepool(&["--version"]).ok(), concat!("nodepool ", env!("CARGO_PKG_VERSION"), "\n"));
     let help = sandbox.nodepool(&["--help"]).ok();

@@ -71,7 +71,6 @@ fn the_wait_ends_when_all_providers_have_the_build() {
     says(&client, "debian-1: fake-1: uploading");
     put_upload(&zk, "1", "fake-1", "ready");
     says(&client, "debian-1: fake-1: ready");
-    // A failure is followed by another attempt while another provider is not done.
     put_upload(&zk, "1", "fake-2", "ready");
     assert!(client.wait_exit(SOON).success(), "{}", client.log());
     says(&client, "debian-1: fake-2: ready");
@@ -120,7 +119,11 @@ fn a_failed_upload_ends_the_wait_when_the_others_are_done() {
     says(&client, "debian-1: fake-1: the upload failed; builders try again later");
     put_upload(&zk, "1", "fake-2", "ready");
     assert_eq!(client.wait_exit(SOON).code(), Some(1));
-    assert!(client.log().ends_with("nodepool: the upload of debian-1 failed at fake-1\n"), "{}", client.log());
+    assert!(
+        client.log().ends_with("nodepool: the upload of debian-1 failed at fake-1\n"),
+        "{}",
+        client.log()
+    );
 }
 
 #[test]

@@ -113,11 +113,11 @@ mod tests {
     #[test]
     fn cells_are_measured_in_characters_and_controls_are_shown() {
         let expected = "\
-+----------------+----+
-| A              | B  |
-+----------------+----+
++-----------------+----+
+| A               | B  |
++-----------------+----+
 | \\u{1b}[31mred\\n | é– |
-+----------------+----+
++-----------------+----+
 ";
         assert_eq!(draw(&["A", "B"], &[&["\u{1b}[31mred\n", "é–"]]), expected);
     }

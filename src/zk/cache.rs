@@ -5,7 +5,7 @@
 //! connection has no watch, so it begins from the start there. A full re-read once in a while is a net under
 //! it that should never catch anything.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use nodepool_threads::{StopSource, StopToken, Thread, activity, spawn};
 use parking_lot::RwLock;
-use slog::{Logger, debug, warn};
+use slog::{Logger, debug};
 
 use super::client::TreeEvent;
-use super::error::{ZkErrorKind, ZkResult};
+use super::error::{ZkResult, optional};
 use super::lock;
 use super::session::Session;
 use super::tree::Node;
@@ -25,6 +25,9 @@ use super::tree::Node;
 const FULL_READ: Duration = Duration::from_secs(15 * 60);
 /// Events that may wait while others are worked through. More of them hold up only the crate's event thread.
 const EVENTS: usize = 1024;
+
+/// How long to wait before a server that refuses is asked again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// What has changed since the last message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,17 +47,19 @@ pub struct TreeCache {
 
 impl TreeCache {
     /// Begins to copy what is below `root`. Each change is in the copy before it is announced on the
-    /// returned channel; the first announcement says that the copy is complete.
+    /// returned channel; the first announcement says that the copy is complete. A reader that falls behind
+    /// holds nothing up: what it has missed is announced together.
     pub fn start(session: &Session, root: &str, log: &Logger) -> io::Result<(Self, Receiver<Changes>)> {
         let tree = Arc::new(RwLock::new(Node::default()));
         let stop = StopSource::new();
-        let (tell, changes) = bounded(64);
+        let (tell, changes) = bounded(1);
         let keeper = Keeper {
             session: session.clone(),
             connections: session.subscribe(),
             root: root.to_owned(),
             tree: Arc::clone(&tree),
             tell,
+            pending: None,
             log: log.clone(),
         };
         let token = stop.token();
@@ -80,59 +85,72 @@ struct Keeper {
     root: String,
     tree: Arc<RwLock<Node>>,
     tell: Sender<Changes>,
+    /// What the reader was not told yet.
+    pending: Option<Changes>,
     log: Logger,
 }
 
+/// What happens to the copy.
+enum Event {
+    Tree(TreeEvent),
+    Session,
+    FullRead,
+    Stop,
+}
+
 impl Keeper {
-    fn run(self, stop: &StopToken) {
+    fn run(mut self, stop: &StopToken) {
         while !stop.is_stopped() {
             if let Err(error) = self.follow_connection(stop) {
                 debug!(self.log, "the copy of the tree begins anew"; "root" => &self.root, "reason" => %error);
-                // Comes at once when there is a connection; a server that refuses is asked again later.
-                let pause = if error.is(ZkErrorKind::Unavailable) { 20 } else { 1000 };
-                let _ = stop.wait(Duration::from_millis(pause));
+                // Ends early when the session changes.
+                let _ = stop.recv_timeout(&self.connections, RETRY);
             }
         }
     }
 
     /// Keeps the copy for as long as one connection lasts.
-    fn follow_connection(&self, stop: &StopToken) -> ZkResult<()> {
+    fn follow_connection(&mut self, stop: &StopToken) -> ZkResult<()> {
         self.session.ensure_path(&self.root)?;
         let (sender, events) = bounded(EVENTS);
         let watched = self.session.watch_tree(&self.root, &sender)?;
+        // Kept only by the watch: when its client ends, the channel does.
+        drop(sender);
         self.read_everything()?;
         let mut next_full_read = Instant::now() + FULL_READ;
         loop {
-            let Some(event) = self.next_event(&events, next_full_read, stop) else { return Ok(()) };
-            match event {
-                Event::Tree(first) => self.apply(first, &events)?,
+            match self.next_event(&events, next_full_read, stop) {
+                Event::Tree(first) => self.apply(std::iter::once(first).chain(events.try_iter().take(EVENTS)))?,
                 Event::Session if self.session.status().connection != watched.connection => return Ok(()),
                 Event::Session => {}
                 Event::FullRead => {
                     self.read_everything()?;
                     next_full_read = Instant::now() + FULL_READ;
                 }
+                Event::Stop => return Ok(()),
             }
         }
     }
 
-    fn next_event(
-        &self,
-        events: &Receiver<TreeEvent>,
-        full_read: Instant,
-        stop: &StopToken,
-    ) -> Option<Event> {
+    /// Waits for the next event; meanwhile the reader may take what is pending.
+    fn next_event(&mut self, events: &Receiver<TreeEvent>, full_read: Instant, stop: &StopToken) -> Event {
         // The stop of this cache is the only one in its token.
-        let stopped = stop.stops().first()?;
-        select! {
-            recv(stopped) -> _ => None,
-            recv(events) -> event => event.ok().map(Event::Tree),
-            recv(self.connections) -> changed => changed.ok().map(|()| Event::Session),
-            default(full_read.saturating_duration_since(Instant::now())) => Some(Event::FullRead),
+        let Some(stopped) = stop.stops().first() else { return Event::Stop };
+        let (nobody, _nothing_to_tell) = bounded(0);
+        loop {
+            let reader = if self.pending.is_some() { &self.tell } else { &nobody };
+            select! {
+                recv(stopped) -> _ => return Event::Stop,
+                recv(events) -> event => return event.map_or(Event::Session, Event::Tree),
+                recv(self.connections) -> changed => return changed.map_or(Event::Stop, |()| Event::Session),
+                // A reader that is gone wants to hear nothing more.
+                send(reader, self.pending.take().unwrap_or(Changes::All)) -> _ => {}
+                default(full_read.saturating_duration_since(Instant::now())) => return Event::FullRead,
+            }
         }
     }
 
-    fn read_everything(&self) -> ZkResult<()> {
+    fn read_everything(&mut self) -> ZkResult<()> {
         let _doing = activity("reading the tree");
         let fresh = Node::read(&self.session, &self.root)?.unwrap_or_default();
         *self.tree.write() = fresh;
@@ -140,59 +158,56 @@ impl Keeper {
         Ok(())
     }
 
-    /// Reads what the waiting events name, each znode once, and announces it together.
-    fn apply(&self, first: TreeEvent, events: &Receiver<TreeEvent>) -> ZkResult<()> {
+    /// Reads each znode that the events name once, after the last of them, and announces it together.
+    fn apply(&mut self, events: impl Iterator<Item = TreeEvent>) -> ZkResult<()> {
         let _doing = activity("applying changes");
-        let mut changed = BTreeSet::new();
-        let mut read = BTreeSet::new();
-        for event in std::iter::once(first).chain(events.try_iter().take(EVENTS)) {
-            let path = match &event {
-                TreeEvent::Changed(path) | TreeEvent::Deleted(path) => path,
+        // Parents come before their children.
+        let mut touched = BTreeMap::new();
+        for event in events {
+            let (path, exists) = match &event {
+                TreeEvent::Changed(path) => (path, true),
+                TreeEvent::Deleted(path) => (path, false),
             };
-            let Some(below) = path.strip_prefix(&self.root).and_then(|rest| rest.strip_prefix('/')) else {
-                continue;
-            };
-            changed.extend(below.split('/').next().map(str::to_owned));
-            match event {
-                TreeEvent::Deleted(_) => {
-                    self.tree.write().remove(below);
-                    read.remove(below);
-                }
-                TreeEvent::Changed(_) if read.insert(below.to_owned()) => self.refresh(below)?,
-                // What was read after the first of several events is what the last of them wrote, or newer.
-                TreeEvent::Changed(_) => self.refresh(below)?,
+            if let Some(below) = path.strip_prefix(&self.root).and_then(|rest| rest.strip_prefix('/')) {
+                touched.insert(below.to_owned(), exists);
             }
         }
-        self.announce(Changes::Below(changed));
+        let children = touched.keys().filter_map(|below| below.split('/').next()).map(str::to_owned).collect();
+        for (below, exists) in touched {
+            self.refresh(&below, exists)?;
+        }
+        self.announce(Changes::Below(children));
         Ok(())
     }
 
-    fn refresh(&self, below: &str) -> ZkResult<()> {
-        if below.rsplit('/').next().is_some_and(lock::is_contender) {
-            self.tree.write().at_or_insert(below);
-            return Ok(());
-        }
-        match self.session.get(&format!("{}/{below}", self.root)) {
-            Ok((data, stat)) => {
-                let mut tree = self.tree.write();
-                let node = tree.at_or_insert(below);
-                (node.data, node.version, node.created) = (data, stat.version, stat.created());
-            }
-            Err(error) if error.is(ZkErrorKind::NoNode) => self.tree.write().remove(below),
-            Err(error) => return Err(error),
+    /// Brings one node up to date; `exists` is what the last event said.
+    fn refresh(&self, below: &str, exists: bool) -> ZkResult<()> {
+        // A contender's name is used once only and its data are not wanted, so the event says everything.
+        let is_contender = below.rsplit('/').next().is_some_and(lock::is_contender);
+        let found = match is_contender {
+            true => exists.then(Node::default),
+            false => optional(self.session.get(&format!("{}/{below}", self.root)))?.map(|(data, stat)| Node {
+                data,
+                version: stat.version,
+                created: stat.created(),
+                children: BTreeMap::new(),
+            }),
+        };
+        match found {
+            Some(node) => self.tree.write().put(below, node),
+            None => self.tree.write().remove(below),
         }
         Ok(())
     }
 
-    fn announce(&self, changes: Changes) {
-        if self.tell.send(changes).is_err() {
-            warn!(self.log, "nobody listens to the copy of the tree"; "root" => &self.root);
-        }
+    fn announce(&mut self, news: Changes) {
+        self.pending = Some(match (self.pending.take(), news) {
+            (None, news) => news,
+            (Some(Changes::Below(mut known)), Changes::Below(mut new)) => {
+                known.append(&mut new);
+                Changes::Below(known)
+            }
+            (Some(_), _) => Changes::All,
+        });
     }
-}
-
-enum Event {
-    Tree(TreeEvent),
-    Session,
-    FullRead,
 }

@@ -4,7 +4,6 @@
 //! that it could try to mend (see [`super::relay`]). Its calls may panic, so each is caught.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use zookeeper::{
@@ -24,8 +23,6 @@ const MAX_DATA: usize = 1_000_000;
 pub enum Mode {
     /// It stays until it is deleted.
     Persistent,
-    /// It stays until it is deleted; ten digits are added to its name.
-    PersistentSequential,
     /// It goes with the session; ten digits are added to its name.
     EphemeralSequential,
 }
@@ -39,6 +36,8 @@ pub struct Stat {
     pub created_ms: i64,
     /// How many children it has.
     pub children: i32,
+    /// How many children it has ever had: the number that the server gives the next sequential one.
+    pub next_sequence: i32,
 }
 
 impl Stat {
@@ -147,7 +146,6 @@ impl Client {
         within_limit(data)?;
         let mode = match mode {
             Mode::Persistent => CreateMode::Persistent,
-            Mode::PersistentSequential => CreateMode::PersistentSequential,
             Mode::EphemeralSequential => CreateMode::EphemeralSequential,
         };
         let acl = Acl::open_unsafe().clone();
@@ -215,7 +213,9 @@ impl Client {
 
 impl From<CrateStat> for Stat {
     fn from(stat: CrateStat) -> Self {
-        Self { version: stat.version, created_ms: stat.ctime, children: stat.num_children }
+        // The server shows twice the number of creations less that of children (DataNode.copyStat).
+        let next_sequence = stat.cversion.wrapping_add(stat.num_children) / 2;
+        Self { version: stat.version, created_ms: stat.ctime, children: stat.num_children, next_sequence }
     }
 }
 

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::client::Mode;
 use super::error::{ZkErrorKind, ZkResult, optional};
 use super::lock::Lock;
 use super::session::Session;
@@ -137,7 +136,8 @@ impl Images {
         self.session.delete_tree(&build_path(image, id)).map(|()| true)
     }
 
-    /// Makes the record of a new upload and returns the upload's id.
+    /// Makes the record of a new upload and returns the upload's id. The caller holds the upload lock, so
+    /// nobody else makes one at the same time.
     pub fn create_upload(
         &self,
         image: &str,
@@ -147,16 +147,19 @@ impl Images {
     ) -> ZkResult<String> {
         let parent = uploads_path(image, build, provider);
         let data = encode(record);
-        let create =
-            || self.session.create_sequential(&format!("{parent}/"), &data, Mode::PersistentSequential);
-        let path = match create() {
-            Err(error) if error.is(ZkErrorKind::NoNode) => {
+        loop {
+            let Some(stat) = self.session.stat(&parent)? else {
                 self.session.ensure_path(&parent)?;
-                create()?
+                continue;
+            };
+            // The crate refuses a path that ends with a slash, so it cannot ask for a sequential znode whose
+            // name is the number alone. This is the number that the server would give.
+            let id = format!("{:010}", stat.next_sequence);
+            match self.session.create(&format!("{parent}/{id}"), &data) {
+                Err(error) if error.is(ZkErrorKind::NodeExists) => {}
+                other => return other.map(|()| id),
             }
-            other => other?,
-        };
-        Ok(path.rsplit('/').next().unwrap_or_default().to_owned())
+        }
     }
 
     /// Replaces an upload's record if it still has `version`, and returns its new version.

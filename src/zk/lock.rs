@@ -22,8 +22,15 @@ impl Lock {
     /// Takes the lock at `path` if nobody holds it, and waits for nobody. `holder` tells people who it is.
     pub fn try_acquire(session: &Session, path: &str, holder: &str) -> ZkResult<Option<Self>> {
         let session = session.pinned(session.status().generation);
-        let prefix = format!("{}{MARK}", Uuid::new_v4().simple());
-        let Some(contender) = contend(&session, path, &prefix, holder)? else { return Ok(None) };
+        let wanted = format!("{path}/{}{MARK}", Uuid::new_v4().simple());
+        let contend = || session.create_sequential(&wanted, holder.as_bytes(), Mode::EphemeralSequential);
+        let contender = match contend() {
+            Err(error) if error.is(ZkErrorKind::NoNode) => {
+                session.ensure_path(path)?;
+                contend()?
+            }
+            other => other?,
+        };
         // From here on the znode is ours to remove, whatever happens.
         let lock = Self { session, contender };
         let own = sequence(&lock.contender);
@@ -47,25 +54,6 @@ impl Drop for Lock {
 impl std::fmt::Debug for Lock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Lock").field(&self.contender).finish()
-    }
-}
-
-/// Makes the contender, or finds the one that was made when the answer to the first attempt was lost.
-fn contend(session: &Session, path: &str, prefix: &str, holder: &str) -> ZkResult<Option<String>> {
-    let wanted = format!("{path}/{prefix}");
-    loop {
-        match session.create_sequential(&wanted, holder.as_bytes(), Mode::EphemeralSequential) {
-            Ok(made) => return Ok(Some(made)),
-            Err(error) if error.is(ZkErrorKind::NoNode) => session.ensure_path(path)?,
-            Err(error) if error.is(ZkErrorKind::Unavailable) => {
-                // Waits for the next connection, and gives up when there is none within a call's time.
-                let names = session.children(path)?;
-                if let Some(own) = names.iter().find(|name| name.starts_with(prefix)) {
-                    return Ok(Some(format!("{path}/{own}")));
-                }
-            }
-            Err(error) => return Err(error),
-        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::lock;
 use crate::model::{Image, RecordError, Upload, decode};
 
 /// How many round trips are on their way at the same time.
-const READERS: usize = 8;
+const READERS: usize = 16;
 
 /// An upload, and where it belongs.
 #[derive(Debug, Clone, PartialEq)]
@@ -128,7 +128,8 @@ struct Place {
     provider: String,
 }
 
-/// Does `work` for each of `items`, several at a time, and returns what came of it in their order.
+/// Does `work` for each of `items`, several at a time, and returns what came of it in their order, or the
+/// first error.
 fn at_once<T, R>(items: Vec<T>, work: impl Fn(&T) -> ZkResult<R> + Send + Sync + 'static) -> ZkResult<Vec<R>>
 where
     T: Send + Sync + 'static,
@@ -141,7 +142,12 @@ where
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(item) = items.get(number) else { return done };
-            done.push((number, work(item)));
+            let result = work(item);
+            if result.is_err() {
+                // Nobody asks for the rest, and without a connection each of it would take its time.
+                next.store(items.len(), Ordering::Relaxed);
+            }
+            done.push((number, result));
         }
     });
     let started = (0..helpers).map_while(|number| {
@@ -168,7 +174,7 @@ mod tests {
         let items: Vec<u32> = (0..100).collect();
         let doubled = at_once(items.clone(), |item| Ok(2 * item)).unwrap();
         assert_eq!(doubled, items.iter().map(|item| 2 * item).collect::<Vec<_>>());
-        assert_eq!(at_once(Vec::<u32>::new(), |item| Ok(*item)).unwrap(), []);
+        assert_eq!(at_once(Vec::new(), |item: &u32| Ok(*item)).unwrap(), Vec::<u32>::new());
     }
 
     #[test]

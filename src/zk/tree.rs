@@ -52,10 +52,15 @@ impl Node {
         names(path).try_fold(self, |node, name| node.children.get(name))
     }
 
-    /// The node at `path`, made with its ancestors where they are missing: an event may arrive before the
-    /// one of its parent has been worked through.
-    pub(super) fn at_or_insert(&mut self, path: &str) -> &mut Self {
-        names(path).fold(self, |node, name| node.children.entry(name.to_owned()).or_default())
+    /// Puts `node` at `path` with the children of the one that was there. Nothing happens where its parent is
+    /// missing: the parent is gone already, or will be put with an event that comes before the one of `path`.
+    pub(super) fn put(&mut self, path: &str, node: Self) {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let parent = names(parent).try_fold(self, |node, name| node.children.get_mut(name));
+        if let Some(parent) = parent {
+            let children = parent.children.remove(name).map(|old| old.children).unwrap_or_default();
+            parent.children.insert(name.to_owned(), Self { children, ..node });
+        }
     }
 
     /// Removes the node at `path` with everything below it.
@@ -83,11 +88,18 @@ fn names(path: &str) -> impl Iterator<Item = &str> {
 mod tests {
     use super::*;
 
+    fn version(version: i32) -> Node {
+        Node { version, ..Node::default() }
+    }
+
     #[test]
-    fn nodes_are_made_found_and_removed_by_path() {
+    fn nodes_are_put_found_and_removed_by_path() {
         let mut root = Node::default();
-        root.at_or_insert("a/b/c").version = 7;
-        assert_eq!(root.at("a/b/c").unwrap().version, 7);
+        for (path, number) in [("a", 1), ("a/b", 2), ("a/b/c", 3), ("a/b", 4)] {
+            root.put(path, version(number));
+        }
+        assert_eq!(root.at("a/b/c").unwrap().version, 3);
+        assert_eq!(root.at("a/b").unwrap().version, 4);
         assert_eq!(root.at("").unwrap(), &root);
         root.remove("a/x/c");
         root.remove("a/b");
@@ -97,11 +109,19 @@ mod tests {
     }
 
     #[test]
+    fn a_node_whose_parent_is_gone_is_not_put() {
+        let mut root = Node::default();
+        root.put("a/b", version(1));
+        assert_eq!(root, Node::default());
+    }
+
+    #[test]
     fn a_lock_is_held_while_it_has_a_contender() {
         let mut root = Node::default();
-        root.at_or_insert("lock/README");
+        root.put("lock", version(0));
+        root.put("lock/README", version(0));
         assert!(!root.is_locked("lock"));
-        root.at_or_insert("lock/0123456789abcdef0123456789abcdef__lock__0000000003");
+        root.put("lock/0123456789abcdef0123456789abcdef__lock__0000000003", version(0));
         assert!(root.is_locked("lock"));
     }
 }

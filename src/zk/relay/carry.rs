@@ -76,12 +76,14 @@ impl<'a> Carrier<'a> {
     /// reason is sent to `down`.
     pub(super) fn run(mut self, down: &Sender<String>) -> io::Result<()> {
         let mut server_ready = false;
+        let mut _doing = None;
         loop {
             self.take_requests()?;
             let deadline = match self.serve_server(server_ready) {
                 Ok(deadline) => deadline,
                 Err(error) => {
                     self.lose_server();
+                    _doing = Some(activity("waiting for the client to close"));
                     // Fails only when the supervisor is gone, and with it the interest.
                     let _ = down.send(format!("{}: {error}", self.server_name));
                     Instant::now() + IDLE
@@ -139,7 +141,6 @@ impl<'a> Carrier<'a> {
 
     /// From now on there is no server: what it still owed is lost.
     fn lose_server(&mut self) {
-        let _doing = activity("waiting for the client to close");
         self.to_server = Vec::new();
         self.from_server = FrameBuffer::default();
         for Owed { xid, here } in std::mem::take(&mut self.owed) {

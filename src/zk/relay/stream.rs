@@ -43,15 +43,12 @@ impl Read for Stream {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return done,
             }
-            let length = tls.read_tls(socket)?;
-            let processed = tls.process_new_packets();
-            if let Err(error) = processed {
+            // At the end of the stream, the reader will say so the next time.
+            tls.read_tls(socket)?;
+            if let Err(error) = tls.process_new_packets() {
                 // The alert that says why; if it cannot be sent, the server just sees the end.
                 let _ = tls.write_tls(socket);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));
-            }
-            if length == 0 && tls.wants_read() {
-                return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
     }
