@@ -74,6 +74,7 @@ fn the_wait_ends_when_all_providers_have_the_build() {
     put_upload(&zk, "1", "fake-2", "ready");
     assert!(client.wait_exit(SOON).success(), "{}", client.log());
     says(&client, "debian-1: fake-2: ready");
+    assert!(client.log().ends_with(" after the request\n"), "{}", client.log());
     assert!(!client.log().contains('\x1b') && !client.log().contains("warning"), "{}", client.log());
 }
 

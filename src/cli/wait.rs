@@ -16,7 +16,7 @@ use super::follow::{Asked, Follower, Progress, Verdict};
 use super::screen::Screen;
 use super::{build_files, output, progress};
 use crate::config::Config;
-use crate::model::{Image, now};
+use crate::model::{Age, Image, now};
 use crate::zk::{Changes, Component, IMAGES, Session, TreeCache, decode_image};
 
 /// A builder answers a request in milliseconds; after this long it is asked whether there is one.
@@ -98,7 +98,7 @@ impl Waiter<'_> {
         loop {
             match self.show(&look(cache, self.image))? {
                 Verdict::GoOn => {}
-                Verdict::Done => return self.screen.clear(),
+                Verdict::Done => return self.screen.line(&self.done()),
                 Verdict::Failed => return Err(self.explain()),
             }
             match self.next_event(changes, connections)? {
@@ -140,6 +140,10 @@ impl Waiter<'_> {
         let verdict = progress.verdict();
         self.progress = Some(progress);
         Ok(verdict)
+    }
+
+    fn done(&self) -> String {
+        format!("{}: done {} after the request", self.image, Age::between(self.asked, now()))
     }
 
     fn size(&self, progress: &Progress) -> Option<u64> {

@@ -95,7 +95,8 @@ enum Event {
     Tree(TreeEvent),
     Session,
     FullRead,
-    Stop,
+    /// The connection's watch, or the cache itself, is over.
+    End,
 }
 
 impl Keeper {
@@ -127,7 +128,7 @@ impl Keeper {
                     self.read_everything()?;
                     next_full_read = Instant::now() + FULL_READ;
                 }
-                Event::Stop => return Ok(()),
+                Event::End => return Ok(()),
             }
         }
     }
@@ -135,14 +136,14 @@ impl Keeper {
     /// Waits for the next event; meanwhile the reader may take what is pending.
     fn next_event(&mut self, events: &Receiver<TreeEvent>, full_read: Instant, stop: &StopToken) -> Event {
         // The stop of this cache is the only one in its token.
-        let Some(stopped) = stop.stops().first() else { return Event::Stop };
+        let Some(stopped) = stop.stops().first() else { return Event::End };
         let (nobody, _nothing_to_tell) = bounded(0);
         loop {
             let reader = if self.pending.is_some() { &self.tell } else { &nobody };
             select! {
-                recv(stopped) -> _ => return Event::Stop,
-                recv(events) -> event => return event.map_or(Event::Session, Event::Tree),
-                recv(self.connections) -> changed => return changed.map_or(Event::Stop, |()| Event::Session),
+                recv(stopped) -> _ => return Event::End,
+                recv(events) -> event => return event.map_or(Event::End, Event::Tree),
+                recv(self.connections) -> changed => return changed.map_or(Event::End, |()| Event::Session),
                 // A reader that is gone wants to hear nothing more.
                 send(reader, self.pending.take().unwrap_or(Changes::All)) -> _ => {}
                 default(full_read.saturating_duration_since(Instant::now())) => return Event::FullRead,
