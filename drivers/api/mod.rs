@@ -27,6 +27,7 @@ pub mod contract;
 mod error;
 mod name_format;
 mod settings;
+mod suggest;
 mod value;
 
 use std::collections::BTreeMap;
@@ -41,6 +42,7 @@ use slog::Logger;
 pub use error::{Error, ErrorKind};
 pub use settings::name_mistake;
 pub(crate) use settings::seconds;
+pub use suggest::nearest;
 pub use value::{Problem, Problems, Severity, Table, Value};
 
 /// What every call into a provider carries.

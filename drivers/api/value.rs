@@ -10,6 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::suggest::nearest;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -123,7 +124,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
             let name = match key {
                 Value::Str(name) => name,
                 Value::Int(number) => number.to_string(),
-                Value::Float(number) => number.to_string(),
+                Value::Float(number) => format!("{number:?}"),
                 Value::Bool(yes) => yes.to_string(),
                 other => {
                     return Err(de::Error::custom(format!(
@@ -414,7 +415,7 @@ impl<'a> Table<'a> {
             if known.contains(&name.as_str()) {
                 continue;
             }
-            let hint = match nearest(name, &known) {
+            let hint = match nearest(name, known.iter().copied()) {
                 Some(meant) => format!("unknown key, did you mean '{meant}'?"),
                 None => "unknown key".to_owned(),
             };
@@ -423,18 +424,12 @@ impl<'a> Table<'a> {
     }
 }
 
-/// The known key that `name` is most likely a misspelling of.
-fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str> {
-    let scored = known.iter().map(|key| (strsim::jaro_winkler(name, key), *key));
-    // Below this the suggestion is more often noise than help.
-    scored.filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, key)| key)
-}
-
 fn scalar_text(value: &Value) -> Option<String> {
     match value {
         Value::Str(text) => Some(text.clone()),
         Value::Int(number) => Some(number.to_string()),
-        Value::Float(number) => Some(number.to_string()),
+        // With its fraction: 9.0 is no 9 to a build's environment.
+        Value::Float(number) => Some(format!("{number:?}")),
         Value::Bool(yes) => Some(yes.to_string()),
         Value::Null | Value::List(_) | Value::Map(_) => None,
     }

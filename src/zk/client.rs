@@ -20,7 +20,7 @@ const MAX_DATA: usize = 1_000_000;
 
 /// How a znode is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub(super) enum Mode {
     /// It stays until it is deleted.
     Persistent,
     /// It goes with the session; ten digits are added to its name.

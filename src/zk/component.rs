@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use super::client::Mode;
 use super::error::{ZkErrorKind, ZkResult, optional};
 use super::session::Session;
 
@@ -41,8 +40,7 @@ impl Component {
         let parent = format!("/nodepool/components/{KIND}");
         session.ensure_path(&parent)?;
         let data = record(hostname, ComponentState::Running);
-        let path =
-            session.create_sequential(&format!("{parent}/{hostname}"), &data, Mode::EphemeralSequential)?;
+        let path = session.create_ephemeral(&format!("{parent}/{hostname}"), &data)?;
         Ok(Self { path, hostname: hostname.to_owned() })
     }
 

@@ -147,6 +147,7 @@ impl Images {
     ) -> ZkResult<String> {
         let parent = uploads_path(image, build, provider);
         let data = encode(record);
+        let mut at_least = 0;
         loop {
             let Some(stat) = self.session.stat(&parent)? else {
                 self.session.ensure_path(&parent)?;
@@ -154,9 +155,11 @@ impl Images {
             };
             // The crate refuses a path that ends with a slash, so it cannot ask for a sequential znode whose
             // name is the number alone. This is the number that the server would give.
-            let id = format!("{:010}", stat.next_sequence);
+            let number = stat.next_sequence.max(at_least);
+            let id = format!("{number:010}");
             match self.session.create(&format!("{parent}/{id}"), &data) {
-                Err(error) if error.is(ZkErrorKind::NodeExists) => {}
+                // Made by hand with a number that the server had not reached yet.
+                Err(error) if error.is(ZkErrorKind::NodeExists) => at_least = number.wrapping_add(1),
                 other => return other.map(|()| id),
             }
         }

@@ -6,7 +6,6 @@
 
 use uuid::Uuid;
 
-use super::client::Mode;
 use super::error::{ZkErrorKind, ZkResult};
 use super::session::Session;
 
@@ -23,7 +22,7 @@ impl Lock {
     pub fn try_acquire(session: &Session, path: &str, holder: &str) -> ZkResult<Option<Self>> {
         let session = session.pinned(session.status().generation);
         let wanted = format!("{path}/{}{MARK}", Uuid::new_v4().simple());
-        let contend = || session.create_sequential(&wanted, holder.as_bytes(), Mode::EphemeralSequential);
+        let contend = || session.create_ephemeral(&wanted, holder.as_bytes());
         let contender = match contend() {
             Err(error) if error.is(ZkErrorKind::NoNode) => {
                 session.ensure_path(path)?;

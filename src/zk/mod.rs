@@ -17,7 +17,7 @@ mod survey;
 mod tree;
 
 pub use cache::{Changes, TreeCache};
-pub use client::{Mode, Stat};
+pub use client::Stat;
 pub use component::{Component, ComponentState};
 pub use error::{ZkError, ZkErrorKind, ZkResult, optional};
 pub use images::{IMAGES, Images, decode_image};

@@ -171,20 +171,9 @@ impl Session {
         })
     }
 
-    /// Makes a znode whose name the server completes, and returns its path.
-    ///
-    /// `Unavailable` leaves open whether a persistent one was made. An ephemeral one is made once, or not at
-    /// all.
-    pub fn create_sequential(&self, path: &str, data: &[u8], mode: Mode) -> ZkResult<String> {
-        if mode != Mode::EphemeralSequential {
-            let client = self.shared.client(self.pinned, self.deadline())?;
-            return client.create(path, data, mode).map_err(|failure| {
-                if failure.is_connection_loss() {
-                    self.shared.forget(&client);
-                }
-                failure.describe(&format!("create {path}"))
-            });
-        }
+    /// Makes a znode that goes with the session, adds ten digits to its name, and returns its path. It is
+    /// made once, or not at all.
+    pub fn create_ephemeral(&self, path: &str, data: &[u8]) -> ZkResult<String> {
         let mut in_doubt = None;
         let made = self.repeat_in_session("create", path, |client, generation| {
             if in_doubt == Some(generation) {
@@ -192,7 +181,7 @@ impl Session {
                     return Ok(made);
                 }
             }
-            client.create(path, data, mode).inspect_err(|failure| {
+            client.create(path, data, Mode::EphemeralSequential).inspect_err(|failure| {
                 if failure.is_connection_loss() {
                     in_doubt = Some(generation);
                 }
@@ -348,10 +337,6 @@ fn version_with(client: &Client, path: &str, data: &[u8]) -> Result<Option<i32>,
 }
 
 impl Shared {
-    fn client(&self, pinned: Option<Generation>, deadline: Instant) -> ZkResult<Arc<Client>> {
-        self.client_and_status(pinned, deadline).map(|(client, _)| client)
-    }
-
     /// The current connection's client, waiting for one until `deadline`, with the status that belongs to it.
     fn client_and_status(
         &self,

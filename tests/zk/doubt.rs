@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nodepool::zk::{Component, Lock, Mode, Session, ZkErrorKind};
+use nodepool::zk::{Lock, Session, ZkErrorKind};
 
 use super::proxy::{Mode as Net, Proxy};
 use super::{SOON, T, config, connect};
@@ -40,7 +40,7 @@ fn writes_whose_answers_are_lost_are_done_once() {
     without_answer(&proxy, &session, |s| s.delete("/a", Some(1)), || !zk.exists("/a")).unwrap();
 
     session.ensure_path("/e").unwrap();
-    let ephemeral = |s: &Session| s.create_sequential("/e/n-", b"", Mode::EphemeralSequential);
+    let ephemeral = |s: &Session| s.create_ephemeral("/e/n-", b"");
     let made = without_answer(&proxy, &session, ephemeral, || zk.children("/e").len() == 1).unwrap();
     assert_eq!(made, format!("/e/{}", zk.children("/e")[0]));
     assert_eq!(zk.children("/e").len(), 1);
@@ -77,20 +77,6 @@ fn a_lock_whose_answer_was_lost_is_held_once() {
     assert_eq!(zk.children("/lock").len(), 1);
     drop(lock);
     assert!(zk.children("/lock").is_empty());
-}
-
-#[test]
-fn a_component_whose_answer_was_lost_is_registered_once() {
-    let sandbox = Sandbox::new("zk::doubt::component");
-    let proxy = Proxy::before(sandbox.server().plain_port());
-    let (session, _thread) = connect(&config(proxy.port(), sandbox.chroot(), SOON));
-    let zk = sandbox.zk();
-    session.ensure_path("/nodepool/components/builder").unwrap();
-    let listed = || zk.children("/nodepool/components/builder");
-    let register = |s: &Session| Component::register(s, "host");
-    let component = without_answer(&proxy, &session, register, || listed().len() == 1).unwrap();
-    assert_eq!(listed().len(), 1);
-    assert!(component.path().ends_with(&listed()[0]));
 }
 
 #[test]

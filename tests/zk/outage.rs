@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use nodepool::zk::{Component, Lock, Mode, Session, SessionThread, TreeCache, ZkErrorKind};
+use nodepool::zk::{Component, Lock, Session, SessionThread, TreeCache, ZkErrorKind};
 
 use super::proxy::{Mode as Net, Proxy};
 use super::{SOON, T, config, connect, log, owner};
@@ -127,13 +127,13 @@ fn a_call_into_a_silent_network_is_made_again() {
 fn a_session_that_was_closed_at_the_server_is_replaced() {
     let sandbox = Sandbox::new("zk::outage::closed");
     let (proxy, session, _thread) = behind(&sandbox);
-    let path = session.create_sequential("/e", b"", Mode::EphemeralSequential).unwrap();
+    let path = session.create_ephemeral("/e", b"").unwrap();
     let lock = Lock::try_acquire(&session, "/lock", "test").unwrap().unwrap();
     let before = session.status();
     let old = owner(sandbox.server(), sandbox.chroot(), &path).unwrap();
     proxy.close_session();
     eventually(SOON, "a new session", || (session.status().generation > before.generation).then_some(()));
-    let path = session.create_sequential("/e", b"", Mode::EphemeralSequential).unwrap();
+    let path = session.create_ephemeral("/e", b"").unwrap();
     assert_ne!(owner(sandbox.server(), sandbox.chroot(), &path), Some(old));
     assert_eq!(session.status().generation, {
         let status = session.wait_connected(SOON).unwrap();

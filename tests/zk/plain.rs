@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use nodepool::zk::{Mode, Session, ZkErrorKind, optional};
+use nodepool::zk::{Session, ZkErrorKind, optional};
 
 use super::proxy::{Mode as Net, Proxy};
 use super::{SOON, T, config, connect, log, open, owner};
@@ -27,7 +27,7 @@ fn znodes_are_made_read_written_and_deleted_by_version() {
     assert!(session.delete("/a", None).unwrap_err().is(ZkErrorKind::NoNode));
     assert_eq!(optional(session.get("/a")).unwrap(), None);
     assert_eq!(session.stat("/a").unwrap(), None);
-    let made = session.create_sequential("/n-", b"", Mode::PersistentSequential).unwrap();
+    let made = session.create_ephemeral("/n-", b"").unwrap();
     assert_eq!(made, "/n-0000000001");
     assert!(session.children("/").is_ok() || session.children("").is_ok());
 }
@@ -97,7 +97,7 @@ fn an_idle_session_is_kept() {
     let port = sandbox.server().plain_port();
     let second = Duration::from_secs(1);
     let (session, _thread) = connect(&config(port, sandbox.chroot(), second));
-    let path = session.create_sequential("/e", b"", Mode::EphemeralSequential).unwrap();
+    let path = session.create_ephemeral("/e", b"").unwrap();
     let (changes, before) = (session.subscribe(), session.status());
     assert!(changes.recv_timeout(4 * second).is_err(), "the status of an idle session has changed");
     assert_eq!(session.status(), before);
@@ -110,7 +110,7 @@ fn a_session_that_only_gets_events_is_kept() {
     let sandbox = Sandbox::new("zk::plain::events");
     let second = Duration::from_secs(1);
     let (session, _thread) = connect(&config(sandbox.server().plain_port(), sandbox.chroot(), second));
-    let path = session.create_sequential("/e", b"", Mode::EphemeralSequential).unwrap();
+    let path = session.create_ephemeral("/e", b"").unwrap();
     let (tree, changes) = nodepool::zk::TreeCache::start(&session, "/tree", &log()).unwrap();
     changes.recv_timeout(SOON).unwrap();
     let (statuses, before) = (session.subscribe(), session.status());
@@ -136,7 +136,7 @@ fn a_session_that_only_gets_events_is_kept() {
 fn dropping_the_owner_closes_the_session_at_once() {
     let sandbox = Sandbox::new("zk::plain::drop");
     let (session, thread) = open(&sandbox);
-    let path = session.create_sequential("/e", b"", Mode::EphemeralSequential).unwrap();
+    let path = session.create_ephemeral("/e", b"").unwrap();
     // Even a copy that is still at work does not hold it up.
     let (_tree, changes) = nodepool::zk::TreeCache::start(&session, "/tree", &log()).unwrap();
     changes.recv_timeout(SOON).unwrap();

@@ -40,7 +40,7 @@ fn a_client_certificate_is_let_in() {
         let (session, _thread) = connect(&ZooKeeperConfig { chroot: sandbox.chroot().to_owned(), ..config });
         session.ensure_path("/a").unwrap();
         let large = vec![b'x'; 1_000_000];
-        let path = format!("/large-{}", host.len());
+        let path = format!("/large-{host}");
         session.create(&path, &large).unwrap();
         std::thread::scope(|scope| {
             for _ in 0..4 {

@@ -241,7 +241,7 @@ mod tests {
             assert!(buffer.next().is_err());
         }
         assert!(reply_head(&framed(&[0; 12])).is_err());
-        assert!(read_connect_response(&framed(&[0; 20])).is_err());
+        assert!(read_connect_response(&framed(&[0; 19])).is_err());
     }
 
     #[test]

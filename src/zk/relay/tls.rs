@@ -49,7 +49,8 @@ pub(super) fn client_config(tls: &Tls) -> io::Result<Arc<ClientConfig>> {
 pub(super) fn explain(error: &io::Error, tls: &Tls) -> String {
     let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     match cause {
-        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+        // A bad signature: an authority of the same name, such as one that was made anew.
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => {
             format!(
                 "the server's certificate is not signed by a CA in {} (zookeeper-tls: ca)",
                 tls.ca.display()
