@@ -39,7 +39,8 @@ pub struct Finished<J: Job> {
 pub struct Panicked(pub String);
 
 impl Panicked {
-    fn from_payload(payload: &(dyn Any + Send)) -> Self {
+    /// The message in what a panic leaves: a text, where `panic!` was used as usual.
+    pub fn from_payload(payload: &(dyn Any + Send)) -> Self {
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         Self(text.unwrap_or("a panic without a message").to_owned())

@@ -74,6 +74,12 @@ impl Failures {
         self.0.retain(|attempt, _| !attempt.is_of(image));
     }
 
+    /// Forgets what does not hold anything up any more, so that the record does not grow for ever.
+    pub fn forget_old(&mut self, now: f64) {
+        // What has really failed is remembered for a while, so that the next failure waits longer.
+        self.0.retain(|_, failure| failure.not_before + if failure.count > 0 { 3600.0 } else { 0.0 } > now);
+    }
+
     /// When the attempt may be made; `None` if at any time.
     pub fn not_before(&self, attempt: &Attempt) -> Option<f64> {
         self.0.get(attempt).map(|failure| failure.not_before)
@@ -101,7 +107,12 @@ mod tests {
         for _ in 0..100 {
             assert!(failures.failed(attempt.clone(), 100.0) <= 1.25 * 600.0);
         }
+        failures.forget_old(1000.0);
+        assert!(failures.not_before(&attempt).is_some());
         failures.succeeded(&attempt);
+        assert_eq!(failures.not_before(&attempt), None);
+        failures.put_off(attempt.clone(), 1000.0);
+        failures.forget_old(1001.0);
         assert_eq!(failures.not_before(&attempt), None);
     }
 }

@@ -156,6 +156,7 @@ impl NodePoolBuilder {
     }
 
     fn begin_round(&mut self) {
+        self.state.failures.forget_old(now());
         self.look_at_disk();
         self.everything_is_dirty();
     }

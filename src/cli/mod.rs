@@ -1,8 +1,8 @@
 //! The `nodepool` client: what an operator asks and orders from a shell.
 //!
 //! A run is short: read the configuration, open a session, do one thing, end. What a command finds goes to
-//! standard output, everything else to standard error; [`Failure`] is the only way to end unhappily. Only
-//! `image-build --wait` lives longer: [`follow`] decides what the state of its build means, [`wait`] listens
+//! standard output, everything else to standard error; `Failure` is the only way to end unhappily. Only
+//! `image-build --wait` lives longer: `follow` decides what the state of its build means, `wait` listens
 //! to ZooKeeper and shows it.
 
 mod args;

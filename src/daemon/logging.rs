@@ -6,6 +6,7 @@ use std::io;
 use std::panic;
 use std::path::Path;
 
+use nodepool_threads::Panicked;
 use slog::{Drain, Duplicate, Level, LevelFilter, Logger, error, o};
 use slog_term::{FullFormat, PlainSyncDecorator};
 
@@ -38,7 +39,7 @@ pub(super) fn log_panics(log: &Logger) {
     let log = log.clone();
     panic::set_hook(Box::new(move |info| {
         let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
-        let message = info.payload_as_str().unwrap_or("no message").to_owned();
+        let message = Panicked::from_payload(info.payload()).0;
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         error!(log, "a thread panicked; this is a bug"; "thread" => thread, "message" => message, "at" => place);
     }));

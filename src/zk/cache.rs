@@ -18,7 +18,7 @@ use slog::{Logger, debug};
 use super::client::TreeEvent;
 use super::error::{ZkResult, optional};
 use super::lock;
-use super::session::Session;
+use super::session::{Interrupter, Session};
 use super::tree::Node;
 
 /// How often everything is read again without a reason.
@@ -42,6 +42,7 @@ pub enum Changes {
 pub struct TreeCache {
     tree: Arc<RwLock<Node>>,
     stop: StopSource,
+    interrupter: Interrupter,
     _thread: Thread<()>,
 }
 
@@ -53,9 +54,10 @@ impl TreeCache {
         let tree = Arc::new(RwLock::new(Node::default()));
         let stop = StopSource::new();
         let (tell, changes) = bounded(1);
+        let (session, interrupter) = session.interruptible();
         let keeper = Keeper {
-            session: session.clone(),
             connections: session.subscribe(),
+            session,
             root: root.to_owned(),
             tree: Arc::clone(&tree),
             tell,
@@ -64,7 +66,7 @@ impl TreeCache {
         };
         let token = stop.token();
         let thread = spawn("zk-tree", "ZooKeeper tree cache", move || keeper.run(&token))?;
-        Ok((Self { tree, stop, _thread: thread }, changes))
+        Ok((Self { tree, stop, interrupter, _thread: thread }, changes))
     }
 
     /// Looks at the copy. Nothing that takes long may be done meanwhile.
@@ -76,6 +78,7 @@ impl TreeCache {
 impl Drop for TreeCache {
     fn drop(&mut self) {
         self.stop.stop();
+        self.interrupter.interrupt();
     }
 }
 

@@ -123,7 +123,7 @@ impl Client {
     }
 
     fn full(&self, path: &str) -> String {
-        format!("{}{path}", self.root)
+        if path == "/" && !self.root.is_empty() { self.root.clone() } else { format!("{}{path}", self.root) }
     }
 
     fn relative(&self, path: &str) -> String {

@@ -20,7 +20,7 @@ pub struct Lock {
 impl Lock {
     /// Takes the lock at `path` if nobody holds it, and waits for nobody. `holder` tells people who it is.
     pub fn try_acquire(session: &Session, path: &str, holder: &str) -> ZkResult<Option<Self>> {
-        let session = session.pinned(session.status().generation);
+        let session = session.pin();
         let wanted = format!("{path}/{}{MARK}", Uuid::new_v4().simple());
         let contend = || session.create_ephemeral(&wanted, holder.as_bytes());
         let contender = match contend() {

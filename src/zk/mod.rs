@@ -22,6 +22,6 @@ pub use component::{Component, ComponentState};
 pub use error::{ZkError, ZkErrorKind, ZkResult, optional};
 pub use images::{IMAGES, Images, decode_image};
 pub use lock::Lock;
-pub use session::{Generation, Session, SessionThread, Status};
+pub use session::{Generation, Interrupter, Session, SessionThread, Status};
 pub use survey::ListedUpload;
 pub use tree::Node;

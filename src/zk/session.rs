@@ -11,6 +11,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -43,6 +44,14 @@ pub struct Status {
 pub struct Session {
     shared: Arc<Shared>,
     pinned: Option<Generation>,
+    /// Whoever may end the waits of this handle has done so.
+    interrupted: Vec<Arc<AtomicBool>>,
+}
+
+/// Ends the waits of the handles that came with it: their calls fail at once where there is no connection.
+pub struct Interrupter {
+    shared: Arc<Shared>,
+    interrupted: Arc<AtomicBool>,
 }
 
 /// The owner of the session's thread. Dropping it closes the session, and with it all ephemeral znodes.
@@ -116,13 +125,27 @@ impl Session {
         let token = stop.token();
         let thread = spawn("zk-session", "ZooKeeper session", move || supervisor.run(&token))?;
         let owner = SessionThread { stop, shared: Arc::clone(&shared), _thread: thread };
-        Ok((Self { shared, pinned: None }, owner))
+        Ok((Self { shared, pinned: None, interrupted: Vec::new() }, owner))
     }
 
     /// A handle whose calls fail in any other generation.
     #[must_use]
     pub fn pinned(&self, generation: Generation) -> Self {
-        Self { shared: Arc::clone(&self.shared), pinned: Some(generation) }
+        Self { pinned: Some(generation), ..self.clone() }
+    }
+
+    /// A handle for the generation that this one is pinned to, or else for the current one.
+    #[must_use]
+    pub(super) fn pin(&self) -> Self {
+        self.pinned(self.pinned.unwrap_or_else(|| self.status().generation))
+    }
+
+    /// A handle whose waits for a connection end when the other value says so, or is dropped.
+    pub fn interruptible(&self) -> (Self, Interrupter) {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let mut handle = self.clone();
+        handle.interrupted.push(Arc::clone(&interrupted));
+        (handle, Interrupter { shared: Arc::clone(&self.shared), interrupted })
     }
 
     /// What the session is now.
@@ -139,7 +162,7 @@ impl Session {
 
     /// Waits for a connection for at most `limit`.
     pub fn wait_connected(&self, limit: Duration) -> ZkResult<Status> {
-        self.shared.client_and_status(self.pinned, Instant::now() + limit).map(|(_, status)| status)
+        self.client(Instant::now() + limit).map(|(_, status)| status)
     }
 
     /// The data of a znode.
@@ -280,7 +303,7 @@ impl Session {
 
     /// Watches everything below `path` on the current connection, whose status is returned.
     pub(super) fn watch_tree(&self, path: &str, events: &Sender<TreeEvent>) -> ZkResult<Status> {
-        let (client, status) = self.shared.client_and_status(self.pinned, self.deadline())?;
+        let (client, status) = self.client(self.deadline())?;
         let watched = client.watch_tree(path, events.clone());
         watched.map(|()| status).map_err(|failure| {
             if failure.is_connection_loss() {
@@ -288,6 +311,25 @@ impl Session {
             }
             failure.describe(&format!("watch {path}"))
         })
+    }
+
+    /// The current connection's client, waiting for one until `deadline`, with the status that belongs to it.
+    fn client(&self, deadline: Instant) -> ZkResult<(Arc<Client>, Status)> {
+        let mut state = self.shared.state.lock();
+        loop {
+            if self.pinned.is_some_and(|generation| generation != state.status.generation) {
+                let why = "the session that this belongs to is lost".to_owned();
+                return Err(ZkError::new(ZkErrorKind::SessionLost, why));
+            }
+            if let Some(client) = &state.client {
+                return Ok((Arc::clone(client), state.status));
+            }
+            let interrupted = self.interrupted.iter().any(|flag| flag.load(Ordering::SeqCst));
+            if state.ending || interrupted || self.shared.changed.wait_until(&mut state, deadline).timed_out() {
+                let why = format!("no connection ({})", state.trouble);
+                return Err(ZkError::new(ZkErrorKind::Unavailable, why));
+            }
+        }
     }
 
     fn deadline(&self) -> Instant {
@@ -313,7 +355,7 @@ impl Session {
     ) -> ZkResult<T> {
         let deadline = self.deadline();
         loop {
-            let (client, status) = self.shared.client_and_status(self.pinned, deadline)?;
+            let (client, status) = self.client(deadline)?;
             match call(&client, status.generation) {
                 Ok(value) => return Ok(value),
                 Err(Failure::ConnectionLoss) => {
@@ -337,28 +379,6 @@ fn version_with(client: &Client, path: &str, data: &[u8]) -> Result<Option<i32>,
 }
 
 impl Shared {
-    /// The current connection's client, waiting for one until `deadline`, with the status that belongs to it.
-    fn client_and_status(
-        &self,
-        pinned: Option<Generation>,
-        deadline: Instant,
-    ) -> ZkResult<(Arc<Client>, Status)> {
-        let mut state = self.state.lock();
-        loop {
-            if pinned.is_some_and(|generation| generation != state.status.generation) {
-                let why = "the session that this belongs to is lost".to_owned();
-                return Err(ZkError::new(ZkErrorKind::SessionLost, why));
-            }
-            if let Some(client) = &state.client {
-                return Ok((Arc::clone(client), state.status));
-            }
-            if state.ending || self.changed.wait_until(&mut state, deadline).timed_out() {
-                let why = format!("no connection ({})", state.trouble);
-                return Err(ZkError::new(ZkErrorKind::Unavailable, why));
-            }
-        }
-    }
-
     /// Takes a client whose connection has broken out of use, before the session's thread has noticed.
     fn forget(&self, broken: &Arc<Client>) {
         broken.link().cut();
@@ -383,6 +403,22 @@ impl Shared {
             |subscriber: &Sender<()>| matches!(subscriber.try_send(()), Err(TrySendError::Disconnected(())));
         state.subscribers.retain(|subscriber| !gone(subscriber));
         self.changed.notify_all();
+    }
+}
+
+impl Interrupter {
+    /// Ends the waits, now and for good.
+    pub fn interrupt(&self) {
+        self.interrupted.store(true, Ordering::SeqCst);
+        // Who has not seen the flag yet waits already once the lock is free.
+        drop(self.shared.state.lock());
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Drop for Interrupter {
+    fn drop(&mut self) {
+        self.interrupt();
     }
 }
 

@@ -3,10 +3,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nodepool_threads::{StopToken, activity};
-use rustls::ClientConnection;
+use rustls::{ClientConfig, ClientConnection};
 use rustls::pki_types::ServerName;
 
 use super::frames::{FrameBuffer, Identity, connect_request, read_connect_response};
@@ -48,7 +49,7 @@ pub(crate) struct Dialler {
 
 /// One attempt.
 struct Attempt<'a> {
-    tls: Option<&'a Tls>,
+    tls: Option<(&'a Tls, Arc<ClientConfig>)>,
     identity: Option<&'a Identity>,
     /// The session timeout to ask for.
     timeout: Duration,
@@ -74,7 +75,9 @@ impl Dialler {
     ) -> Result<Dialled, String> {
         let patience = STEP_LIMIT.saturating_mul(failures.saturating_add(1));
         let patience = patience.min(STEP_LIMIT.max(self.timeout / 3));
-        let attempt = Attempt { tls: self.tls.as_ref(), identity, timeout: self.timeout, patience };
+        let tls = self.tls.as_ref().map(|files| Ok::<_, io::Error>((files, tls::client_config(files)?)));
+        let tls = tls.transpose().map_err(|error| error.to_string())?;
+        let attempt = Attempt { tls, identity, timeout: self.timeout, patience };
         let mut failures = Vec::new();
         fastrand::shuffle(&mut self.servers);
         for server in &self.servers {
@@ -120,9 +123,9 @@ impl Attempt<'_> {
             socket.set_write_timeout(Some(self.patience))
         };
         prepare().map_err(|error| error.to_string())?;
-        let mut stream = match self.tls {
+        let mut stream = match &self.tls {
             None => Stream::Plain(socket),
-            Some(files) => start_tls(socket, server, files, limit)?,
+            Some((files, config)) => start_tls(socket, server, (files, config), limit)?,
         };
         let mut exchange = || -> io::Result<Vec<u8>> {
             stream.write_all(&connect_request(self.identity, self.timeout))?;
@@ -147,7 +150,7 @@ impl Attempt<'_> {
             error.kind(),
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
         );
-        match (self.tls, error.kind()) {
+        match (self.tls.as_ref().map(|(files, _)| files), error.kind()) {
             (_, io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => "no answer in time".to_owned(),
             (None, _) if closed => {
                 "the server closed the connection; is this its TLS port, or is it without a quorum?".to_owned()
@@ -163,11 +166,15 @@ impl Attempt<'_> {
     }
 }
 
-fn start_tls(mut socket: TcpStream, server: &Server, files: &Tls, limit: Instant) -> Result<Stream, String> {
-    let config = tls::client_config(files).map_err(|error| error.to_string())?;
+fn start_tls(
+    mut socket: TcpStream,
+    server: &Server,
+    (files, config): (&Tls, &Arc<ClientConfig>),
+    limit: Instant,
+) -> Result<Stream, String> {
     let name = ServerName::try_from(server.host.clone())
         .map_err(|_| format!("'{}' is no host name that a certificate could carry", server.host))?;
-    let mut connection = ClientConnection::new(config, name).map_err(|error| format!("TLS: {error}"))?;
+    let mut connection = ClientConnection::new(Arc::clone(config), name).map_err(|error| format!("TLS: {error}"))?;
     while connection.is_handshaking() {
         if Instant::now() > limit {
             return Err("TLS: the handshake took too long".to_owned());
