@@ -4,8 +4,8 @@
 //! the operator's file, [`zk`] ZooKeeper, [`builder`] the building of images, [`daemon`] and [`cli`] what
 //! an operator runs. ARCHITECTURE.md shows the way of a build through them.
 
-pub mod cli;
 pub mod builder;
+pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod model;

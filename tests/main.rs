@@ -4,3 +4,4 @@ mod harness;
 mod nodepool_client;
 mod nodepool_wait;
 mod support;
+mod zk;

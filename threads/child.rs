@@ -20,9 +20,9 @@ use crate::stop::{Interrupted, StopToken, Waited};
 
 static GROUPS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
-/// Kills every process group that [`ChildGroup`] started and that has not ended: for a process that is
-/// about to exit without any further step.
-pub(crate) fn kill_all_groups() {
+/// Kills every process group that a [`ChildGroup`] started and that has not ended: for a process that is
+/// about to exit without waiting for its threads.
+pub fn kill_child_groups() {
     // A stopping process must not wait for a lock that another thread may hold for ever.
     if let Some(groups) = GROUPS.try_lock_for(Duration::from_millis(100)) {
         for group in groups.iter() {

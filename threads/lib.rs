@@ -12,7 +12,7 @@ mod signals;
 mod stop;
 mod waker;
 
-pub use child::ChildGroup;
+pub use child::{ChildGroup, kill_child_groups};
 pub use daemonize::{Detached, Startup, detach};
 pub use pool::{Finished, Job, Panicked, Pool};
 pub use registry::{Activity, Thread, ThreadInfo, activity, register_main, spawn, threads};

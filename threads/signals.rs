@@ -43,7 +43,7 @@ impl SignalThread {
                     SIGHUP => Signal::Reload,
                     SIGUSR2 => Signal::Dump,
                     _ if stopping => {
-                        child::kill_all_groups();
+                        child::kill_child_groups();
                         signal_hook::low_level::exit(128 + signal);
                     }
                     _ => {

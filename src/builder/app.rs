@@ -42,7 +42,12 @@ pub struct NodepoolBuilderApp {
 impl NodepoolBuilderApp {
     /// Starts the builder on a configuration that has been loaded from `files`. Does not wait for
     /// ZooKeeper. The error says what in the configuration, on the disk or in the system stands against it.
-    pub fn start(files: &ConfigFiles, loaded: Loaded, options: Options, log: &Logger) -> Result<Self, String> {
+    pub fn start(
+        files: &ConfigFiles,
+        loaded: Loaded,
+        options: Options,
+        log: &Logger,
+    ) -> Result<Self, String> {
         let config = &loaded.config;
         let zookeeper = config.require_zookeeper().map_err(|error| error.to_string())?;
         let images_dir = config.require_images_dir().map_err(|error| error.to_string())?.to_owned();
@@ -57,6 +62,7 @@ impl NodepoolBuilderApp {
         let (crew, returns) = Crew::start(options.build_workers, options.upload_workers).map_err(system)?;
         let (tell, config_changes) = bounded(1);
         let watch = ConfigWatch::start(files.clone(), loaded.snapshot.clone(), log, tell).map_err(system)?;
+        let (for_jobs, interrupter) = session.interruptible();
         let stop = StopSource::new();
         let inbox = Inbox {
             tree: tree_changes,
@@ -72,9 +78,10 @@ impl NodepoolBuilderApp {
             options,
             config: Arc::new(loaded.config.clone()),
             images_dir,
-            images: Images::new(&session, &format!("{} {}", identity.hostname, std::process::id())),
+            images: Images::new(&for_jobs, &format!("{} {}", identity.hostname, std::process::id())),
             identity,
             session,
+            interrupter,
             tree,
             crew,
             log: log.clone(),

@@ -8,7 +8,7 @@ use slog::{Logger, error, info, warn};
 
 use super::dib::{Ended, Invocation};
 use super::plan::{Reason, build_reason};
-use super::{Identity, build_log, local_builds};
+use super::{Attempt, Identity, build_log, local_builds};
 use crate::config::DiskImage;
 use crate::model::{BuildRecord, BuildState, now};
 use crate::zk::{Images, Lock, ZkError, ZkErrorKind};
@@ -17,6 +17,8 @@ use crate::zk::{Images, Lock, ZkError, ZkErrorKind};
 pub struct BuildJob {
     /// What is built.
     pub image: Arc<DiskImage>,
+    /// What has failed if it fails.
+    pub attempt: Attempt,
     /// Who builds.
     pub identity: Arc<Identity>,
     /// Where builds go.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, never};
 use nodepool_threads::{Finished, Pool, StopSource};
 
 use super::build_worker::BuildJob;
@@ -49,6 +49,9 @@ impl Crew {
     pub(super) fn start(build_workers: usize, upload_workers: usize) -> io::Result<(Self, Returns)> {
         let (builders, builds) = Pool::start("build-worker", "build worker", build_workers)?;
         let (uploaders, uploads) = Pool::start("upload-worker", "upload worker", upload_workers)?;
+        // A pool without workers has let go of its channel, which is no reason to take it for broken.
+        let builds = if build_workers == 0 { never() } else { builds };
+        let uploads = if upload_workers == 0 { never() } else { uploads };
         let (janitor, swept) = Pool::start("janitor", "janitor", 1)?;
         let (cleaners, cleaned) = Pool::start("cleanup-worker", "provider clean-up", CLEANERS)?;
         let crew = Self {
@@ -88,7 +91,8 @@ impl Crew {
     ) -> Option<&'a (String, String, String)> {
         let free = self.uploaders.size().saturating_sub(self.uploads.len());
         let next = wanted.iter().min_by_key(|(_, _, provider)| self.uploads_at(provider))?;
-        let reserved = free == 1 && providers > 1 && self.uploaders.size() > 1 && self.uploads_at(&next.2) > 0;
+        let reserved =
+            free == 1 && providers > 1 && self.uploaders.size() > 1 && self.uploads_at(&next.2) > 0;
         (free > 0 && !reserved).then_some(next)
     }
 
@@ -111,7 +115,11 @@ impl Crew {
     }
 
     /// Notes that an upload has begun.
-    pub(super) fn upload_began(&mut self, (image, build, provider): (String, String, String), running: Running) {
+    pub(super) fn upload_began(
+        &mut self,
+        (image, build, provider): (String, String, String),
+        running: Running,
+    ) {
         self.busy.entry(image.clone()).or_default().uploads.insert((build.clone(), provider.clone()));
         self.uploads.insert((image, build, provider), running);
     }

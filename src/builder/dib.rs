@@ -97,7 +97,9 @@ impl Invocation<'_> {
             Err(why) => {
                 let ended = child.terminate(GRACE);
                 self.note(&match why {
-                    Interrupted::DeadlinePassed => format!("Build timeout: ended after {} s", limit.as_secs()),
+                    Interrupted::DeadlinePassed => {
+                        format!("Build timeout: ended after {} s", limit.as_secs())
+                    }
                     Interrupted::Stopped => "Build cancelled".to_owned(),
                 });
                 self.note(&ended.map_or_else(|error| error.to_string(), describe));
@@ -133,7 +135,12 @@ mod tests {
     use nodepool_threads::StopSource;
 
     fn invocation<'a>(image: &'a DiskImage, dir: &Path) -> Invocation<'a> {
-        Invocation { image, base: dir.join("debian-1"), elements_dir: Some("/elements"), log: dir.join("logs/x.log") }
+        Invocation {
+            image,
+            base: dir.join("debian-1"),
+            elements_dir: Some("/elements"),
+            log: dir.join("logs/x.log"),
+        }
     }
 
     fn image(command: &[&str]) -> DiskImage {
@@ -171,7 +178,8 @@ mod tests {
 
     #[test]
     fn the_environment_and_the_output_arrive() {
-        let script = "echo $DIB_RELEASE $DIB_IMAGE_NAME $DIB_IMAGE_FILENAME $ELEMENTS_PATH $EXTRA; echo err >&2";
+        let script =
+            "echo $DIB_RELEASE $DIB_IMAGE_NAME $DIB_IMAGE_FILENAME $ELEMENTS_PATH $EXTRA; echo err >&2";
         let (ended, log) = run("env", &["sh", "-c", script], |image| {
             image.env_vars.insert("EXTRA".to_owned(), "more".to_owned());
         });

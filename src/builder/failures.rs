@@ -3,11 +3,17 @@
 
 use std::collections::BTreeMap;
 
+/// How long a failure is remembered that was not repeated: longer than any pause and any build.
+const MEMORY: f64 = 2.0 * 24.0 * 3600.0;
+/// How long the longest pause is after an attempt that was not needed, and how long it is remembered.
+const LONGEST_DELAY: f64 = 30.0;
+
 /// What can fail again and again.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Attempt {
-    /// Building an image.
-    Build(String),
+    /// Building an image, by the request by hand that was made at this time (in milliseconds) if there is
+    /// one: a new request is a new attempt, whatever has failed before it.
+    Build(String, Option<u64>),
     /// Uploading an image to a provider.
     Upload(String, String),
     /// Cleaning up something of an image: see [`Cleanup`](super::plan::Cleanup).
@@ -17,11 +23,17 @@ pub enum Attempt {
 }
 
 impl Attempt {
+    /// Building an image that was requested at `request`, in seconds.
+    pub fn build(image: &str, request: Option<f64>) -> Self {
+        // The time only serves to tell one request from another: no clock is compared with it.
+        Self::Build(image.to_owned(), request.map(|made| (made * 1000.0).round() as u64))
+    }
+
     /// The pause after the first failure, and the longest one, in seconds.
     fn pauses(&self) -> (f64, f64) {
         match self {
             // As often as the original looks for work; a build that fails is expensive.
-            Self::Build(_) => (10.0, 1800.0),
+            Self::Build(..) => (10.0, 1800.0),
             Self::Upload(..) | Self::Clean(_) | Self::Open(_) => (1.0, 600.0),
         }
     }
@@ -29,9 +41,18 @@ impl Attempt {
     /// Whether it belongs to `image`.
     fn is_of(&self, image: &str) -> bool {
         match self {
-            Self::Build(name) | Self::Upload(name, _) => name == image,
+            Self::Build(name, _) | Self::Upload(name, _) => name == image,
             Self::Clean(cleanup) => cleanup.image == image,
             Self::Open(_) => false,
+        }
+    }
+
+    /// Whether it needs `provider`.
+    fn is_at(&self, provider: &str) -> bool {
+        match self {
+            Self::Build(..) => false,
+            Self::Upload(_, name) | Self::Open(name) => name == provider,
+            Self::Clean(cleanup) => cleanup.what.provider() == Some(provider),
         }
     }
 }
@@ -42,8 +63,10 @@ pub struct Failures(BTreeMap<Attempt, Failure>);
 
 #[derive(Debug, Clone, Copy)]
 struct Failure {
-    count: u32,
-    at: f64,
+    /// Failures in a row.
+    failed: u32,
+    /// Attempts in a row that were not needed, since the last failure.
+    in_vain: u32,
     not_before: f64,
 }
 
@@ -51,22 +74,34 @@ impl Failures {
     /// Notes a failure at `now` and returns the pause before the next attempt in seconds.
     pub fn failed(&mut self, attempt: Attempt, now: f64) -> f64 {
         let (first, longest) = attempt.pauses();
-        let failure = self.0.entry(attempt).or_insert(Failure { count: 0, at: now, not_before: now });
-        let pause = (first * 2f64.powi(failure.count.min(30) as i32)).min(longest);
-        let pause = pause * (0.75 + fastrand::f64() / 2.0);
-        *failure = Failure { count: failure.count.saturating_add(1), at: now, not_before: now + pause };
+        let failed = self.0.get(&attempt).map_or(0, |failure| failure.failed);
+        let pause = growing(first, failed, longest) * (0.75 + fastrand::f64() / 2.0);
+        let failure = Failure { failed: failed.saturating_add(1), in_vain: 0, not_before: now + pause };
+        self.0.insert(attempt, failure);
         pause
     }
 
     /// Puts an attempt off that was not needed after all: what is known is a little behind, and asking again
-    /// at once would only bring the same answer.
+    /// at once would only bring the same answer. If it is not needed again and again, somebody else has the
+    /// lock for longer, and each question costs the whole fleet a few messages.
     pub fn put_off(&mut self, attempt: Attempt, now: f64) {
-        self.0.entry(attempt).or_insert(Failure { count: 0, at: now, not_before: now }).not_before = now + 0.25;
+        let fresh = Failure { failed: 0, in_vain: 0, not_before: now };
+        let failure = self.0.entry(attempt).or_insert(fresh);
+        if now > failure.not_before + LONGEST_DELAY {
+            failure.in_vain = 0;
+        }
+        failure.not_before = failure.not_before.max(now + growing(0.25, failure.in_vain, LONGEST_DELAY));
+        failure.in_vain = failure.in_vain.saturating_add(1);
     }
 
-    /// Notes a success.
+    /// Notes a success. An image that was built has no failed builds, whoever has asked for them.
     pub fn succeeded(&mut self, attempt: &Attempt) {
-        self.0.remove(attempt);
+        match attempt {
+            Attempt::Build(image, _) => {
+                self.0.retain(|other, _| !matches!(other, Attempt::Build(name, _) if name == image));
+            }
+            attempt => drop(self.0.remove(attempt)),
+        }
     }
 
     /// Forgets an image's failures: its configuration has changed, or it is gone.
@@ -74,26 +109,32 @@ impl Failures {
         self.0.retain(|attempt, _| !attempt.is_of(image));
     }
 
-    /// Forgets what does not hold anything up any more, so that the record does not grow for ever.
+    /// Forgets a provider's failures: its configuration has changed, or it is gone.
+    pub fn forget_provider(&mut self, provider: &str) {
+        self.0.retain(|attempt, _| !attempt.is_at(provider));
+    }
+
+    /// Forgets what was not repeated for a long time: most builds and uploads come and go for good.
     pub fn forget_old(&mut self, now: f64) {
-        // What has really failed is remembered for a while, so that the next failure waits longer.
-        self.0.retain(|_, failure| failure.not_before + if failure.count > 0 { 3600.0 } else { 0.0 } > now);
+        let memory = |failure: &Failure| if failure.failed > 0 { MEMORY } else { LONGEST_DELAY };
+        self.0.retain(|_, failure| now <= failure.not_before + memory(failure));
     }
 
     /// When the attempt may be made; `None` if at any time.
     pub fn not_before(&self, attempt: &Attempt) -> Option<f64> {
         self.0.get(attempt).map(|failure| failure.not_before)
     }
+}
 
-    /// When the attempt failed last.
-    pub fn last(&self, attempt: &Attempt) -> Option<f64> {
-        self.0.get(attempt).map(|failure| failure.at)
-    }
+/// A pause that doubles each time.
+fn growing(first: f64, times: u32, longest: f64) -> f64 {
+    (first * 2f64.powi(times.min(30) as i32)).min(longest)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::builder::plan::{Cleanup, Garbage};
 
     #[test]
     fn pauses_grow_up_to_a_limit_and_a_success_ends_them() {
@@ -112,7 +153,75 @@ mod tests {
         failures.succeeded(&attempt);
         assert_eq!(failures.not_before(&attempt), None);
         failures.put_off(attempt.clone(), 1000.0);
-        failures.forget_old(1001.0);
+        failures.forget_old(1100.0);
         assert_eq!(failures.not_before(&attempt), None);
+    }
+
+    #[test]
+    fn an_attempt_that_is_not_needed_again_and_again_is_made_less_and_less_often() {
+        let mut failures = Failures::default();
+        let attempt = Attempt::build("debian", Some(50.0));
+        let mut now = 100.0;
+        for expected in [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0] {
+            failures.put_off(attempt.clone(), now);
+            assert_eq!(failures.not_before(&attempt), Some(now + expected));
+            now += expected;
+        }
+        failures.put_off(attempt.clone(), now + 60.0);
+        assert_eq!(failures.not_before(&attempt), Some(now + 60.25), "a new story");
+    }
+
+    #[test]
+    fn an_attempt_that_is_not_needed_does_not_shorten_the_pause_after_a_failure() {
+        let mut failures = Failures::default();
+        let attempt = Attempt::build("debian", None);
+        let pause = failures.failed(attempt.clone(), 100.0);
+        failures.put_off(attempt.clone(), 100.0);
+        assert_eq!(failures.not_before(&attempt), Some(100.0 + pause));
+    }
+
+    #[test]
+    fn a_success_ends_the_failures_of_all_requests() {
+        let mut failures = Failures::default();
+        for request in [None, Some(1.0), Some(2.5)] {
+            failures.failed(Attempt::build("debian", request), 100.0);
+        }
+        failures.failed(Attempt::build("fedora", None), 100.0);
+        failures.succeeded(&Attempt::build("debian", Some(1.0)));
+        assert_eq!(failures.0.len(), 1);
+    }
+
+    #[test]
+    fn what_is_over_is_forgotten() {
+        let mut failures = Failures::default();
+        for build in 0..100 {
+            let what = Garbage::Upload { provider: "cloud".to_owned(), upload: "1".to_owned() };
+            let cleanup = Cleanup { image: "debian".to_owned(), build: build.to_string(), what };
+            failures.put_off(Attempt::Clean(cleanup), 100.0);
+        }
+        failures.failed(Attempt::build("debian", None), 100.0);
+        failures.forget_old(110.0);
+        assert_eq!(failures.0.len(), 101);
+        failures.forget_old(200.0);
+        assert_eq!(failures.0.len(), 1);
+        failures.forget_old(300_000.0);
+        assert_eq!(failures.0.len(), 0);
+    }
+
+    #[test]
+    fn a_changed_provider_gets_a_new_chance() {
+        let mut failures = Failures::default();
+        let what = Garbage::Upload { provider: "cloud".to_owned(), upload: "1".to_owned() };
+        let cleanup = Cleanup { image: "debian".to_owned(), build: "b".to_owned(), what };
+        for provider in ["cloud", "other"] {
+            failures.failed(Attempt::Upload("debian".to_owned(), provider.to_owned()), 100.0);
+            failures.failed(Attempt::Open(provider.to_owned()), 100.0);
+        }
+        failures.failed(Attempt::Clean(cleanup), 100.0);
+        failures.failed(Attempt::build("debian", None), 100.0);
+        failures.forget_provider("cloud");
+        assert_eq!(failures.0.len(), 3);
+        failures.forget_image("debian");
+        assert_eq!(failures.0.into_keys().collect::<Vec<_>>(), [Attempt::Open("other".to_owned())]);
     }
 }

@@ -56,7 +56,9 @@ fn qualify(hostname: &str) -> Option<String> {
     }
     let address = (hostname, 0).to_socket_addrs().ok()?.next()?.ip();
     // An address that only this machine has says nothing about its name.
-    dns_lookup::lookup_addr(&address).ok().filter(|name| name.contains('.') && name != "localhost.localdomain")
+    dns_lookup::lookup_addr(&address)
+        .ok()
+        .filter(|name| name.contains('.') && name != "localhost.localdomain")
 }
 
 #[cfg(test)]

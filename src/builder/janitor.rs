@@ -66,12 +66,10 @@ impl Job for CleanupJob {
         if stop.is_stopped() {
             return Ok(Done::LeftAlone);
         }
-        match &self.cleanup.what {
-            Garbage::Files => self.remove_ownerless_files(),
-            Garbage::Format(format) => self.remove_format(format),
-            Garbage::Build => self.remove_build(),
-            Garbage::MarkUpload { provider, upload } => self.mark_upload(provider, upload),
-            Garbage::Upload { provider, upload } => self.delete_upload(provider, upload, stop),
+        match self.clean(stop) {
+            // The next start finds it again.
+            Err(_) if stop.is_stopped() => Ok(Done::LeftAlone),
+            outcome => outcome,
         }
     }
 }
@@ -81,6 +79,16 @@ fn zk(error: ZkError) -> String {
 }
 
 impl CleanupJob {
+    fn clean(&self, stop: &StopToken) -> CleanupOutcome {
+        match &self.cleanup.what {
+            Garbage::Files => self.remove_ownerless_files(),
+            Garbage::Format(format) => self.remove_format(format),
+            Garbage::Build => self.remove_build(),
+            Garbage::MarkUpload { provider, upload } => self.mark_upload(provider, upload),
+            Garbage::Upload { provider, upload } => self.delete_upload(provider, upload, stop),
+        }
+    }
+
     fn remove_files(&self) -> CleanupOutcome {
         let Cleanup { image, build, .. } = &self.cleanup;
         info!(self.log, "removing the files of a build");

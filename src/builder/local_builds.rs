@@ -101,9 +101,10 @@ pub fn remove_format(images_dir: &Path, image: &str, id: &str, format: &str) -> 
     let of_format = |suffix: &str| {
         suffix.strip_prefix(format).is_some_and(|rest| matches!(rest, "" | ".md5" | ".sha256"))
     };
-    remove_where(images_dir, |name| {
-        matches!(parse(name), Some((i, b, suffix)) if i == image && b == id && of_format(suffix))
-    })
+    remove_where(
+        images_dir,
+        |name| matches!(parse(name), Some((i, b, suffix)) if i == image && b == id && of_format(suffix)),
+    )
 }
 
 fn remove_where(images_dir: &Path, wanted: impl Fn(&str) -> bool) -> io::Result<()> {
@@ -117,7 +118,10 @@ fn remove_where(images_dir: &Path, wanted: impl Fn(&str) -> bool) -> io::Result<
             if entry.file_type()?.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         match removed {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(io::Error::new(error.kind(), format!("cannot remove {}: {error}", path.display())));
+                return Err(io::Error::new(
+                    error.kind(),
+                    format!("cannot remove {}: {error}", path.display()),
+                ));
             }
             _ => {}
         }
@@ -151,7 +155,9 @@ mod tests {
             assert_eq!(parse(&format!("{image}-{ID}.{suffix}")), Some((image, ID, suffix)));
         }
         assert_eq!(parse("debian-0000000007.raw"), Some(("debian", "0000000007", "raw")));
-        for stranger in ["builder_id.txt", "debian.raw", "debian-12.raw", &format!("-{ID}.raw"), &format!("debian-{ID}")] {
+        for stranger in
+            ["builder_id.txt", "debian.raw", "debian-12.raw", &format!("-{ID}.raw"), &format!("debian-{ID}")]
+        {
             assert_eq!(parse(stranger), None, "{stranger}");
         }
     }
@@ -168,7 +174,10 @@ mod tests {
         fs::write(dir.join("builder_id.txt"), "").unwrap();
 
         let found = LocalBuilds::scan(&dir).unwrap();
-        assert_eq!(found, LocalBuilds::of(&[("debian", ID, &["qcow2", "raw"]), ("debian-arm", ID, &["raw"])]));
+        assert_eq!(
+            found,
+            LocalBuilds::of(&[("debian", ID, &["qcow2", "raw"]), ("debian-arm", ID, &["raw"])])
+        );
         let file = image_file(&dir, "debian", ID, "qcow2");
         assert_eq!(checksum(&file, "md5").unwrap().unwrap(), "0a12");
         assert_eq!(checksum(&file, "sha1").unwrap(), None);
@@ -178,8 +187,10 @@ mod tests {
         assert!(LocalBuilds::scan(&dir).unwrap().has_format("debian", ID, "raw"));
         remove_build(&dir, "debian", ID).unwrap();
         remove_build(&dir, "debian", ID).unwrap();
-        let mut left: Vec<_> =
-            fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut left: Vec<_> = fs::read_dir(&dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         left.sort();
         assert_eq!(left, ["builder_id.txt".to_owned(), other]);
         fs::remove_dir_all(dir).unwrap();

@@ -20,14 +20,18 @@ use super::plan::{Busy, Cleanup, Facts, Plan, Reason, plan};
 use super::providers::OpenProviders;
 use super::upload_worker::{UploadJob, UploadOutcome};
 use super::{Identity, Options};
-use crate::config::{Config, ConfigError, Loaded};
+use crate::config::{Config, ConfigError, Loaded, same_provider};
 use crate::model::{Image, now};
-use crate::zk::{Changes, Generation, Images, Session, TreeCache, decode_image};
+use crate::zk::{Changes, Generation, Images, Interrupter, Session, TreeCache, decode_image};
 
 /// How long cancelled jobs may take to come back when the daemon stops: it has ten seconds in all.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
+/// How long of that they may wait for a connection to ZooKeeper to write their last records.
+const LAST_WORDS: Duration = Duration::from_secs(6);
 /// How often the disk is looked at where no janitor says.
 const DEFAULT_ROUND: Duration = Duration::from_secs(60);
+/// The longest time that is waited for, in seconds.
+const LONGEST_WAIT: f64 = 3600.0;
 
 /// The builder.
 pub(super) struct NodePoolBuilder {
@@ -36,6 +40,8 @@ pub(super) struct NodePoolBuilder {
     pub(super) images_dir: PathBuf,
     pub(super) identity: Arc<Identity>,
     pub(super) session: Session,
+    /// Ends what jobs wait for in the session.
+    pub(super) interrupter: Interrupter,
     pub(super) images: Images,
     pub(super) tree: TreeCache,
     pub(super) crew: Crew,
@@ -65,6 +71,8 @@ pub(super) struct State {
 struct Planned {
     plan: Plan,
     requested: Option<f64>,
+    /// Since when the image has been as it is: its request, or its newest ready build.
+    waits_since: f64,
 }
 
 /// How the builder ended.
@@ -89,6 +97,8 @@ impl NodePoolBuilder {
                 Event::Stop => break,
                 event => self.handle_event(event),
             }
+            // Not only after a deadline: other events may come so fast that none is ever waited for.
+            self.note_time();
             if Instant::now() >= next_round {
                 self.begin_round();
                 next_round = Instant::now() + self.round();
@@ -109,8 +119,10 @@ impl NodePoolBuilder {
         let of_providers = OpenProviders::look_again(&self.config, &self.state.failures);
         let Some(time) = of_plans.chain(of_providers).min_by(f64::total_cmp) else { return next_round };
         // A little later than planned is better than a little too early, which would be in vain.
-        let left = Duration::try_from_secs_f64(time - now()).unwrap_or_default() + Duration::from_millis(2);
-        Instant::now().checked_add(left).map_or(next_round, |time| time.min(next_round))
+        // A record may name any time, even one that no clock can hold.
+        let left =
+            Duration::from_secs_f64((time - now()).clamp(0.0, LONGEST_WAIT)) + Duration::from_millis(2);
+        next_round.min(Instant::now() + left)
     }
 
     fn handle_event(&mut self, event: Event) {
@@ -121,8 +133,7 @@ impl NodePoolBuilder {
             Event::UploadDone(done) => self.take_upload(*done),
             Event::CleanupDone(done) => self.take_cleanup(*done),
             Event::Session => self.note_session(),
-            Event::Deadline => self.note_time(),
-            Event::Stop => {}
+            Event::Deadline | Event::Stop => {}
         }
     }
 
@@ -149,10 +160,16 @@ impl NodePoolBuilder {
 
     fn note_time(&mut self) {
         let time = now();
-        let due = self.state.plans.iter().filter(|(_, planned)| planned.plan.look_again.is_some_and(|at| at <= time));
+        let due = self
+            .state
+            .plans
+            .iter()
+            .filter(|(_, planned)| planned.plan.look_again.is_some_and(|at| at <= time));
         let due: Vec<String> = due.map(|(image, _)| image.clone()).collect();
         self.state.dirty.extend(due);
-        self.open_providers();
+        if OpenProviders::look_again(&self.config, &self.state.failures).is_some_and(|at| at <= time) {
+            self.open_providers();
+        }
     }
 
     fn begin_round(&mut self) {
@@ -202,6 +219,11 @@ impl NodePoolBuilder {
                 self.state.failures.forget_image(name);
             }
         }
+        for (name, provider) in &old.providers {
+            if !self.config.providers.get(name).is_some_and(|new| same_provider(&**new, &**provider)) {
+                self.state.failures.forget_provider(name);
+            }
+        }
         self.follow_config();
     }
 
@@ -244,7 +266,9 @@ impl NodePoolBuilder {
             if plan == Plan::default() {
                 self.state.plans.remove(&name);
             } else {
-                self.state.plans.insert(name, Planned { plan, requested: image.request });
+                let newest = image.ready_builds().first().map(|build| build.record.state_time);
+                let waits_since = image.request.or(newest).unwrap_or_default();
+                self.state.plans.insert(name, Planned { plan, requested: image.request, waits_since });
             }
         }
     }
@@ -274,20 +298,23 @@ impl NodePoolBuilder {
         self.hand_out_cleanups();
     }
 
-    /// Builds that somebody waits for come first, the longest waiting before the others.
+    /// Builds that somebody waits for come first; then, as among these, the longest waiting before the
+    /// others, so that an image that is always due holds up no other one.
     fn hand_out_builds(&mut self, generation: Generation) {
         let mut wanted: Vec<(bool, f64, String)> = Vec::new();
         for (image, planned) in &self.state.plans {
             if let Some(reason) = planned.plan.build.filter(|_| !self.is_building(image)) {
-                wanted.push((reason != Reason::Requested, planned.requested.unwrap_or(0.0), image.clone()));
+                wanted.push((reason != Reason::Requested, planned.waits_since, image.clone()));
             }
         }
         wanted.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
         for (_, _, name) in wanted.into_iter().take(self.crew.free_builders()) {
             let Some(image) = self.config.diskimages.get(&name) else { continue };
+            let request = self.state.plans.get(&name).and_then(|planned| planned.requested);
             let cancel = Arc::new(StopSource::new());
             let job = BuildJob {
                 image: Arc::clone(image),
+                attempt: Attempt::build(&name, request),
                 identity: Arc::clone(&self.identity),
                 images_dir: self.images_dir.clone(),
                 elements_dir: self.config.elements_dir.clone(),
@@ -311,11 +338,12 @@ impl NodePoolBuilder {
         let mut wanted: Vec<(String, String, String)> = Vec::new();
         for (image, planned) in &self.state.plans {
             let busy = self.crew.busy.get(image);
-            let new = planned.plan.uploads.iter().filter(|at| !busy.is_some_and(|busy| busy.uploads.contains(*at)));
+            let new =
+                planned.plan.uploads.iter().filter(|at| !busy.is_some_and(|busy| busy.uploads.contains(*at)));
             let open = new.filter(|(_, provider)| self.state.providers.get(provider).is_some());
             wanted.extend(open.map(|(build, provider)| (image.clone(), build.clone(), provider.clone())));
         }
-        let providers = self.config.providers.len();
+        let providers = self.config.providers.values().filter(|provider| provider.images().is_some()).count();
         while let Some(next) = self.crew.next_upload(&wanted, providers).cloned() {
             wanted.retain(|other| *other != next);
             let Some(job) = self.upload_job(&next) else { continue };
@@ -336,7 +364,9 @@ impl NodePoolBuilder {
             images_dir: self.images_dir.clone(),
             images: self.images.clone(),
             cancel: Arc::new(StopSource::new()),
-            log: self.log.new(o!("image" => image.clone(), "build" => build.clone(), "provider" => provider.clone())),
+            log: self
+                .log
+                .new(o!("image" => image.clone(), "build" => build.clone(), "provider" => provider.clone())),
         })
     }
 
@@ -344,7 +374,8 @@ impl NodePoolBuilder {
         let wanted: Vec<Cleanup> =
             self.state.plans.values().flat_map(|planned| planned.plan.cleanups.iter().cloned()).collect();
         for cleanup in wanted {
-            let busy = self.crew.busy.get(&cleanup.image).is_some_and(|busy| busy.cleanups.contains(&cleanup));
+            let busy =
+                self.crew.busy.get(&cleanup.image).is_some_and(|busy| busy.cleanups.contains(&cleanup));
             if busy || !self.crew.may_clean(&cleanup) {
                 continue;
             }
@@ -373,9 +404,9 @@ impl NodePoolBuilder {
     fn take_build(&mut self, done: Finished<BuildJob>) {
         let name = done.job.image.name.clone();
         self.crew.build_ended(&name);
-        self.state.dirty.insert(name.clone());
+        self.state.dirty.insert(name);
         self.look_at_disk();
-        let attempt = Attempt::Build(name);
+        let attempt = done.job.attempt.clone();
         let failed = match done.outcome {
             Ok(BuildOutcome::Ready) => {
                 self.state.failures.succeeded(&attempt);
@@ -464,10 +495,16 @@ impl NodePoolBuilder {
         let mut this = self;
         info!(this.log, "stopping");
         this.crew.stop_jobs();
-        let deadline = Instant::now() + STOP_LIMIT;
-        while !this.crew.is_idle() {
-            match inbox.next_finished(deadline) {
+        let begin = Instant::now();
+        let mut limits = [begin + LAST_WORDS, begin + STOP_LIMIT].into_iter();
+        let mut deadline = limits.next();
+        while let Some(limit) = deadline.filter(|_| !this.crew.is_idle()) {
+            match inbox.next_finished(limit) {
                 Some(event) => this.handle_event(event),
+                None if limits.len() > 0 => {
+                    this.interrupter.interrupt();
+                    deadline = limits.next();
+                }
                 None => {
                     for (image, busy) in &this.crew.busy {
                         error!(this.log, "a worker does not let go"; "image" => image, "work" => ?busy);

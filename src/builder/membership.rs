@@ -6,11 +6,13 @@ use std::time::Duration;
 use nodepool_threads::{StopSource, StopToken, Thread, Waited, spawn};
 use slog::{Logger, info, warn};
 
-use crate::zk::{Component, Generation, Session, ZkErrorKind};
+use crate::zk::{Component, Generation, Interrupter, Session, ZkErrorKind};
 
 /// The thread that keeps the entry. The entry goes with the session.
 pub(super) struct Membership {
-    stop: StopSource,
+    // Dropped in this order: the thread is told to end, its calls are ended, and then it is waited for.
+    _stop: StopSource,
+    _interrupter: Interrupter,
     _thread: Thread<()>,
 }
 
@@ -18,15 +20,11 @@ impl Membership {
     /// Registers the builder as soon as there is a session, and in each further one.
     pub(super) fn start(session: &Session, hostname: &str, log: &Logger) -> io::Result<Self> {
         let stop = StopSource::new();
-        let (session, hostname, log, token) = (session.clone(), hostname.to_owned(), log.clone(), stop.token());
-        let thread = spawn("membership", "component registration", move || keep(&session, &hostname, &log, &token))?;
-        Ok(Self { stop, _thread: thread })
-    }
-}
-
-impl Drop for Membership {
-    fn drop(&mut self) {
-        self.stop.stop();
+        let (session, interrupter) = session.interruptible();
+        let (hostname, log, token) = (hostname.to_owned(), log.clone(), stop.token());
+        let thread =
+            spawn("membership", "component registration", move || keep(&session, &hostname, &log, &token))?;
+        Ok(Self { _stop: stop, _interrupter: interrupter, _thread: thread })
     }
 }
 

@@ -121,6 +121,16 @@ pub enum Garbage {
     },
 }
 
+impl Garbage {
+    /// The provider that it is at, or was meant for.
+    pub fn provider(&self) -> Option<&str> {
+        match self {
+            Self::MarkUpload { provider, .. } | Self::Upload { provider, .. } => Some(provider),
+            Self::Files | Self::Format(_) | Self::Build => None,
+        }
+    }
+}
+
 /// Why the image must be built now, whoever may be building it. `None` if it need not or must not be.
 pub fn build_reason(image: &Image, disk_image: &DiskImage, now: f64) -> Option<Reason> {
     if disk_image.pause || image.paused || disk_image.formats.is_empty() {
@@ -148,22 +158,24 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
     plan
 }
 
-impl Plan {
-    fn look_again_at(&mut self, time: f64) {
-        self.look_again = Some(self.look_again.map_or(time, |known| known.min(time)));
-    }
-}
-
 impl Facts<'_> {
     fn disk_image(&self) -> Option<&DiskImage> {
         self.config.diskimages.get(&self.image.name).map(AsRef::as_ref)
+    }
+
+    /// Notes a time at which the plan will change. One that has passed changes nothing any more: waiting
+    /// for it would be waiting without a pause.
+    fn look_again_at(&self, time: f64, plan: &mut Plan) {
+        if time > self.now {
+            plan.look_again = Some(plan.look_again.map_or(time, |known| known.min(time)));
+        }
     }
 
     /// Whether a failed attempt may be repeated; if not, the plan is to look again when it may.
     fn may_try(&self, attempt: &Attempt, plan: &mut Plan) -> bool {
         match self.failures.not_before(attempt) {
             Some(time) if time > self.now => {
-                plan.look_again_at(time);
+                self.look_again_at(time, plan);
                 false
             }
             _ => true,
@@ -180,20 +192,14 @@ fn plan_build(facts: &Facts<'_>, plan: &mut Plan) {
     let Some(disk_image) = facts.disk_image() else { return };
     let Some(reason) = build_reason(facts.image, disk_image, facts.now) else {
         if let Some(newest) = facts.image.ready_builds().first() {
-            plan.look_again_at(newest.record.state_time + disk_image.rebuild_age.as_secs_f64());
+            facts.look_again_at(newest.record.state_time + disk_image.rebuild_age.as_secs_f64(), plan);
         }
         return;
     };
     if facts.is_building() {
         return; // The end of that build will be seen as a change.
     }
-    let attempt = Attempt::Build(facts.image.name.clone());
-    // Somebody who asks after a failure wants it tried now.
-    let asked_since = match (facts.image.request, facts.failures.last(&attempt)) {
-        (Some(asked), Some(failed)) => asked > failed,
-        _ => false,
-    };
-    if asked_since || facts.may_try(&attempt, plan) {
+    if facts.may_try(&Attempt::build(&facts.image.name, facts.image.request), plan) {
         plan.build = Some(reason);
     }
 }
@@ -230,7 +236,10 @@ fn plan_cleanups(facts: &Facts<'_>, plan: &mut Plan) {
         let in_progress = build.record.state == BuildState::Building && facts.is_building();
         let leaves = !kept.contains(build.id.as_str()) && !in_progress;
         for (provider, upload) in build.uploads() {
-            garbage.extend(clean_upload(facts, build, leaves, &recent, provider, upload).map(|what| (build.id.as_str(), what)));
+            garbage.extend(
+                clean_upload(facts, build, leaves, &recent, provider, upload)
+                    .map(|what| (build.id.as_str(), what)),
+            );
         }
         if leaves {
             garbage.extend(clean_build(facts, build).map(|what| (build.id.as_str(), what)));
@@ -247,9 +256,7 @@ fn plan_cleanups(facts: &Facts<'_>, plan: &mut Plan) {
     }
     for (build, what) in garbage {
         let cleanup = Cleanup { image: image.name.clone(), build: build.to_owned(), what };
-        if !facts.busy.cleanups.contains(&cleanup)
-            && facts.may_try(&Attempt::Clean(cleanup.clone()), plan)
-        {
+        if !facts.busy.cleanups.contains(&cleanup) && facts.may_try(&Attempt::Clean(cleanup.clone()), plan) {
             plan.cleanups.push(cleanup);
         }
     }
@@ -269,7 +276,8 @@ fn recent_uploads(image: &Image) -> BTreeSet<(&str, &str, &str)> {
     let mut recent = BTreeSet::new();
     for (provider, mut uploads) in by_provider {
         uploads.sort_by(|a, b| b.1.record.state_time.total_cmp(&a.1.record.state_time));
-        recent.extend(uploads.iter().take(KEEP).map(|(build, upload)| (provider, *build, upload.id.as_str())));
+        recent
+            .extend(uploads.iter().take(KEEP).map(|(build, upload)| (provider, *build, upload.id.as_str())));
     }
     recent
 }
@@ -344,3 +352,6 @@ fn spent_formats(facts: &Facts<'_>, build: &Build) -> Vec<Garbage> {
     let here = here.into_iter().flat_map(|(_, formats)| formats);
     here.filter(|format| !needed.contains(*format)).map(|format| Garbage::Format(format.clone())).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use crossbeam_channel::{Receiver, select};
-use nodepool_threads::{Detached, Signal, SignalThread, detach, register_main, threads};
+use nodepool_threads::{Detached, Signal, SignalThread, detach, kill_child_groups, register_main, threads};
 use slog::{Logger, debug, error, info, warn};
 
 use super::logging;
@@ -85,7 +85,7 @@ pub fn builder_main() -> ExitCode {
     };
     if arguments.debug || arguments.foreground {
         let log = logging::foreground(arguments.debug);
-        return run(&arguments, &files, loaded, &log, || Ok(()));
+        return run(&arguments, &files, loaded, &log, || Ok(())).unwrap_or_else(|why| refuse(&why));
     }
     let pid_file = std::path::absolute(&arguments.pid_file).unwrap_or_else(|_| arguments.pid_file.clone());
     become_daemon(&arguments, &files, loaded, &pid_file)
@@ -107,8 +107,8 @@ fn become_daemon(arguments: &Arguments, files: &ConfigFiles, loaded: Loaded, pid
         Ok(Detached::Starter(Err(why))) => return refuse(&why),
         Err(error) => return refuse(&format!("cannot become a daemon: {error}")),
     };
-    let prepared =
-        PidFile::lock(pid_file).and_then(|pid| Ok((pid, logging::daemon(NAME).map_err(|error| error.to_string())?)));
+    let prepared = PidFile::lock(pid_file)
+        .and_then(|pid| Ok((pid, logging::daemon(NAME).map_err(|error| error.to_string())?)));
     let (mut pid, log) = match prepared {
         Ok(prepared) => prepared,
         Err(why) => {
@@ -117,25 +117,28 @@ fn become_daemon(arguments: &Arguments, files: &ConfigFiles, loaded: Loaded, pid
         }
     };
     let mut startup = Some(startup);
-    let code = run(arguments, files, loaded, &log, || {
+    let ended = run(arguments, files, loaded, &log, || {
         pid.write()?;
         let told = startup.take().map(|startup| startup.succeeded());
         told.unwrap_or(Ok(())).map_err(|error| format!("cannot detach from the terminal: {error}"))
     });
-    if let Some(startup) = startup {
-        startup.failed("the start has failed; the log says why");
-    }
-    code
+    ended.unwrap_or_else(|why| {
+        if let Some(startup) = startup {
+            startup.failed(&why);
+        }
+        ExitCode::FAILURE
+    })
 }
 
-/// Runs the builder to its stop. `started` is called once the start has succeeded.
+/// Runs the builder to its stop. `started` is called once the start has succeeded. The error is the reason
+/// why it has not.
 fn run(
     arguments: &Arguments,
     files: &ConfigFiles,
     loaded: Loaded,
     log: &Logger,
     started: impl FnOnce() -> Result<(), String>,
-) -> ExitCode {
+) -> Result<ExitCode, String> {
     let _main = register_main();
     logging::log_panics(log);
     info!(log, "starting"; "program" => NAME, "version" => env!("CARGO_PKG_VERSION"));
@@ -158,16 +161,19 @@ fn run(
         Ok(running) => running,
         Err(why) => {
             error!(log, "the start has failed"; "reason" => &why);
-            return refuse(&why);
+            return Err(why);
         }
     };
     let asked = wait_for_stop(&signals, &app, log);
-    match app.stop() {
+    Ok(match app.stop() {
         Stopped::Clean if asked => ExitCode::SUCCESS,
         Stopped::Clean => ExitCode::FAILURE,
-        // Some thread does not end. Leaving `main` ends the process all the same.
-        Stopped::Overdue => ExitCode::FAILURE,
-    }
+        // Some thread does not end. Leaving `main` ends the process all the same, but not its children.
+        Stopped::Overdue => {
+            kill_child_groups();
+            ExitCode::FAILURE
+        }
+    })
 }
 
 /// Waits until a signal asks for the stop. False if the builder has ended by itself.
@@ -189,8 +195,11 @@ fn wait_for_stop(signals: &Receiver<Signal>, app: &NodepoolBuilderApp, log: &Log
 
 fn say_what_threads_do(log: &Logger) {
     for thread in threads() {
-        let doing: Vec<String> =
-            thread.activities.iter().map(|(what, since)| format!("{what} for {:.1} s", since.as_secs_f64())).collect();
+        let doing: Vec<String> = thread
+            .activities
+            .iter()
+            .map(|(what, since)| format!("{what} for {:.1} s", since.as_secs_f64()))
+            .collect();
         debug!(log, "thread"; "name" => thread.name, "role" => thread.role, "id" => thread.id,
             "age in s" => thread.age.as_secs(), "doing" => doing.join(" > "));
     }

@@ -30,7 +30,8 @@ pub(super) fn daemon(name: &str) -> io::Result<Logger> {
     };
     let drain = |file: File| FullFormat::new(PlainSyncDecorator::new(file)).build();
     let normal = LevelFilter::new(drain(open(format!("{name}.log"))?).ignore_res(), Level::Info).ignore_res();
-    let full = LevelFilter::new(drain(open(format!("{name}-debug.log"))?).ignore_res(), Level::Debug).ignore_res();
+    let full =
+        LevelFilter::new(drain(open(format!("{name}-debug.log"))?).ignore_res(), Level::Debug).ignore_res();
     Ok(Logger::root(Duplicate(normal, full).ignore_res(), o!()))
 }
 

@@ -2,10 +2,14 @@
 //! crash has left behind is recognised whatever number stands in it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Seek as _, Write as _};
+use std::io::{self, Seek as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+
+/// More than one attempt is needed only when another daemon ends at the very moment.
+const ATTEMPTS: usize = 10;
 
 /// A locked pid file. Removed when dropped.
 #[derive(Debug)]
@@ -19,8 +23,20 @@ impl PidFile {
     pub(super) fn lock(path: &Path) -> Result<Self, String> {
         let shown = path.display();
         if let Some(dir) = path.parent() {
-            fs::create_dir_all(dir).map_err(|error| format!("cannot make {} for the pid file: {error}", dir.display()))?;
+            fs::create_dir_all(dir)
+                .map_err(|error| format!("cannot make {} for the pid file: {error}", dir.display()))?;
         }
+        for _ in 0..ATTEMPTS {
+            if let Some(locked) = Self::try_lock(path)? {
+                return Ok(locked);
+            }
+        }
+        Err(format!("the pid file {shown} is removed again and again"))
+    }
+
+    /// Fails as [`PidFile::lock`] does. `None` if the file has gone meanwhile.
+    fn try_lock(path: &Path) -> Result<Option<Self>, String> {
+        let shown = path.display();
         let old = fs::read_to_string(path).unwrap_or_default();
         let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
         let file = file.map_err(|error| format!("cannot write the pid file {shown}: {error}"))?;
@@ -33,7 +49,9 @@ impl PidFile {
         if let Some(pid) = other.filter(|pid| is_nodepool(*pid)) {
             return Err(running(format!(" as process {pid}")));
         }
-        Ok(Self { path: path.to_owned(), file })
+        // A daemon that ends may have removed the file between its opening and its lock: nobody else would
+        // ever find that one.
+        Ok(is_at(&file, path).then(|| Self { path: path.to_owned(), file }))
     }
 
     /// Writes the process's own number, once the start has succeeded.
@@ -44,7 +62,8 @@ impl PidFile {
             writeln!(file, "{}", std::process::id())?;
             file.flush()
         };
-        write(&mut self.file).map_err(|error| format!("cannot write the pid file {}: {error}", self.path.display()))
+        write(&mut self.file)
+            .map_err(|error| format!("cannot write the pid file {}: {error}", self.path.display()))
     }
 }
 
@@ -53,6 +72,13 @@ impl Drop for PidFile {
         // A file that cannot be removed is recognised as stale by its missing lock.
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// Whether the open file is the one that its path leads to.
+fn is_at(file: &File, path: &Path) -> bool {
+    let id = |found: io::Result<fs::Metadata>| found.map(|found| (found.dev(), found.ino())).ok();
+    let own = id(file.metadata());
+    own.is_some() && own == id(fs::metadata(path))
 }
 
 /// Whether the process is a daemon of Nodepool: a number that a crashed daemon has left in its pid file may
@@ -82,5 +108,17 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
         drop(next);
         fs::remove_dir(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_was_removed_before_its_lock_is_not_taken() {
+        let path = std::env::temp_dir().join(format!("pid-file-gone-{}", std::process::id()));
+        let file = File::create(&path).unwrap();
+        assert!(is_at(&file, &path));
+        fs::remove_file(&path).unwrap();
+        assert!(!is_at(&file, &path));
+        fs::write(&path, "").unwrap();
+        assert!(!is_at(&file, &path), "another file of the same name");
+        fs::remove_file(path).unwrap();
     }
 }

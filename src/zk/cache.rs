@@ -124,7 +124,9 @@ impl Keeper {
         let mut next_full_read = Instant::now() + FULL_READ;
         loop {
             match self.next_event(&events, next_full_read, stop) {
-                Event::Tree(first) => self.apply(std::iter::once(first).chain(events.try_iter().take(EVENTS)))?,
+                Event::Tree(first) => {
+                    self.apply(std::iter::once(first).chain(events.try_iter().take(EVENTS)))?
+                }
                 Event::Session if self.session.status().connection != watched.connection => return Ok(()),
                 Event::Session => {}
                 Event::FullRead => {
@@ -176,7 +178,8 @@ impl Keeper {
                 touched.insert(below.to_owned(), exists);
             }
         }
-        let children = touched.keys().filter_map(|below| below.split('/').next()).map(str::to_owned).collect();
+        let children =
+            touched.keys().filter_map(|below| below.split('/').next()).map(str::to_owned).collect();
         for (below, exists) in touched {
             self.refresh(&below, exists)?;
         }
@@ -190,11 +193,8 @@ impl Keeper {
         let is_contender = below.rsplit('/').next().is_some_and(lock::is_contender);
         let found = match is_contender {
             true => exists.then(Node::default),
-            false => optional(self.session.get(&format!("{}/{below}", self.root)))?.map(|(data, stat)| Node {
-                data,
-                version: stat.version,
-                created: stat.created(),
-                children: BTreeMap::new(),
+            false => optional(self.session.get(&format!("{}/{below}", self.root)))?.map(|(data, stat)| {
+                Node { data, version: stat.version, created: stat.created(), children: BTreeMap::new() }
             }),
         };
         match found {

@@ -12,13 +12,14 @@ mod images;
 mod lock;
 mod relay;
 mod session;
+mod shared;
 mod supervisor;
 mod survey;
 mod tree;
 
 pub use cache::{Changes, TreeCache};
 pub use client::Stat;
-pub use component::{Component, ComponentState};
+pub use component::Component;
 pub use error::{ZkError, ZkErrorKind, ZkResult, optional};
 pub use images::{IMAGES, Images, decode_image};
 pub use lock::Lock;

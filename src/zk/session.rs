@@ -14,13 +14,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use nodepool_threads::{StopSource, Thread, spawn};
-use parking_lot::{Condvar, Mutex};
 use slog::Logger;
 
 use super::client::{Client, Failure, Mode, Stat, TreeEvent};
 use super::error::{ZkError, ZkErrorKind, ZkResult};
+use super::shared::{Orphan, Shared};
 use super::supervisor::Supervisor;
 use crate::config::ZooKeeperConfig;
 
@@ -61,65 +61,10 @@ pub struct SessionThread {
     _thread: Thread<()>,
 }
 
-/// What the handles and the supervisor share.
-pub(super) struct Shared {
-    /// The session timeout as configured.
-    pub(super) timeout: Duration,
-    pub(super) log: Logger,
-    pub(super) state: Mutex<State>,
-    changed: Condvar,
-}
-
-pub(super) struct State {
-    pub(super) status: Status,
-    pub(super) client: Option<Arc<Client>>,
-    /// Why there is no connection.
-    pub(super) trouble: String,
-    /// What must be deleted on the next connection before anybody else gets it. Only filled while there is
-    /// none, so that nothing is forgotten until the one after.
-    pub(super) orphans: Vec<Orphan>,
-    subscribers: Vec<Sender<()>>,
-    /// The program ends: nobody waits for a connection any more.
-    ending: bool,
-}
-
-/// Ephemeral znodes of the session that are no longer wanted.
-#[derive(Debug, Clone)]
-pub(super) enum Orphan {
-    /// The one at this path.
-    At(String),
-    /// One that may have been made under this path with ten digits added.
-    Sequential(String),
-}
-
-impl Orphan {
-    /// Deletes it. Fails only with the connection: what the server refuses is refused the next time too.
-    pub(super) fn delete(&self, client: &Client) -> Result<(), Failure> {
-        let paths = match self {
-            Self::At(path) => vec![path.clone()],
-            Self::Sequential(prefix) => client.find_own(prefix).or_else(Failure::unless_lost)?,
-        };
-        paths.iter().try_for_each(|path| client.delete(path, None).or_else(Failure::unless_lost))
-    }
-}
-
 impl Session {
     /// Begins a session with the configured servers. Returns at once: the connection comes when it can.
     pub fn start(config: &ZooKeeperConfig, log: &Logger) -> io::Result<(Self, SessionThread)> {
-        let status = Status { connected: false, generation: Generation(0), connection: 0 };
-        let shared = Arc::new(Shared {
-            timeout: config.timeout,
-            log: log.clone(),
-            state: Mutex::new(State {
-                status,
-                client: None,
-                trouble: "not connected yet".to_owned(),
-                subscribers: Vec::new(),
-                orphans: Vec::new(),
-                ending: false,
-            }),
-            changed: Condvar::new(),
-        });
+        let shared = Arc::new(Shared::new(config.timeout, log));
         let stop = StopSource::new();
         let supervisor = Supervisor::new(config, &shared);
         let token = stop.token();
@@ -325,7 +270,8 @@ impl Session {
                 return Ok((Arc::clone(client), state.status));
             }
             let interrupted = self.interrupted.iter().any(|flag| flag.load(Ordering::SeqCst));
-            if state.ending || interrupted || self.shared.changed.wait_until(&mut state, deadline).timed_out() {
+            if state.ending || interrupted || self.shared.changed.wait_until(&mut state, deadline).timed_out()
+            {
                 let why = format!("no connection ({})", state.trouble);
                 return Err(ZkError::new(ZkErrorKind::Unavailable, why));
             }
@@ -375,34 +321,6 @@ fn version_with(client: &Client, path: &str, data: &[u8]) -> Result<Option<i32>,
     match client.get(path) {
         Ok((found, stat)) => Ok((found == data).then_some(stat.version)),
         Err(failure) => Failure::unless_lost(failure).map(|()| None),
-    }
-}
-
-impl Shared {
-    /// Takes a client whose connection has broken out of use, before the session's thread has noticed.
-    fn forget(&self, broken: &Arc<Client>) {
-        broken.link().cut();
-        let mut state = self.state.lock();
-        if state.client.as_ref().is_some_and(|current| Arc::ptr_eq(current, broken)) {
-            state.client = None;
-            state.status.connected = false;
-        }
-    }
-
-    /// Changes the state and tells everybody.
-    pub(super) fn publish(&self, change: impl FnOnce(&mut State)) {
-        let mut state = self.state.lock();
-        change(&mut state);
-        self.announce(&mut state);
-    }
-
-    /// Tells everybody that the state has changed.
-    pub(super) fn announce(&self, state: &mut State) {
-        // A subscriber that has not taken its last message yet will see this change with it.
-        let gone =
-            |subscriber: &Sender<()>| matches!(subscriber.try_send(()), Err(TrySendError::Disconnected(())));
-        state.subscribers.retain(|subscriber| !gone(subscriber));
-        self.changed.notify_all();
     }
 }
 

@@ -12,7 +12,7 @@ use slog::{debug, info, warn};
 
 use super::client::Client;
 use super::relay::{Dialled, Dialler, Identity, Link, Upstream};
-use super::session::Shared;
+use super::shared::Shared;
 use crate::config::ZooKeeperConfig;
 
 /// The longest pause between two rounds over all servers.
@@ -89,9 +89,8 @@ impl Supervisor {
         let replaced = self.identity.replace(identity.clone()).is_some() && !goes_on;
         let (tell, down) = bounded(1);
         let started = Link::start(upstream, tell).map_err(|error| error.to_string());
-        let started = started.and_then(|link| {
-            Client::start(link, &self.chroot, &identity).map_err(|error| error.to_string())
-        });
+        let started = started
+            .and_then(|link| Client::start(link, &self.chroot, &identity).map_err(|error| error.to_string()));
         let client = match started {
             Ok(client) => Arc::new(client),
             Err(why) => {

@@ -96,7 +96,8 @@ fn damaged_records_are_told_and_disturb_nobody() {
         });
         (image, damaged)
     };
-    let (image, damaged) = eventually(SOON, "the damaged record", || Some(read()).filter(|(_, damaged)| damaged.len() == 3));
+    let (image, damaged) =
+        eventually(SOON, "the damaged record", || Some(read()).filter(|(_, damaged)| damaged.len() == 3));
     assert_eq!(damaged, ["bad", "later", "none"]);
     assert_eq!(image.builds.keys().collect::<Vec<_>>(), ["good"]);
 }

@@ -7,7 +7,7 @@ use nodepool::config::{Server, ZooKeeperConfig};
 use nodepool::zk::Session;
 
 use super::proxy::{Mode as Net, Proxy};
-use super::{SOON, T, at, config, connect, log, trouble};
+use super::{SOON, T, assert_trouble, at, config, connect, log};
 use crate::support::shared;
 
 /// Connects several times, because the order of the servers is random; says how long it took at most.
@@ -71,7 +71,7 @@ fn the_session_goes_on_at_another_address_when_one_falls_silent() {
 fn the_trouble_names_every_server_and_its_reason() {
     let (_held, port) = closed_port();
     let servers = vec![at("127.0.0.1", port), at("no-such-host.invalid", 2181)];
-    let error = trouble(&ZooKeeperConfig { servers, ..config(0, "", T) }, Duration::from_secs(3));
-    assert!(error.contains(&format!("127.0.0.1:{port}: Connection refused")), "{error}");
-    assert!(error.contains("no-such-host.invalid:2181: its name"), "{error}");
+    let refused = format!("127.0.0.1:{port}: Connection refused");
+    let config = ZooKeeperConfig { servers, ..config(0, "", T) };
+    assert_trouble(&config, &[&refused, "no-such-host.invalid:2181: its name"]);
 }

@@ -43,10 +43,11 @@ fn reconnects_and_counts() {
     assert_eq!(session.status().generation, session.wait_connected(SOON).unwrap().generation);
     drop((tree, thread));
     eventually(SOON, "no thread of the layer", || {
-        let names = std::fs::read_dir("/proc/self/task").unwrap().filter_map(|task| {
-            std::fs::read_to_string(task.ok()?.path().join("comm")).ok()
-        });
-        let left: Vec<_> = names.filter(|name| name.starts_with("zk-") || name == "io\n" || name == "event\n").collect();
+        let names = std::fs::read_dir("/proc/self/task")
+            .unwrap()
+            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        let left: Vec<_> =
+            names.filter(|name| name.starts_with("zk-") || name == "io\n" || name == "event\n").collect();
         left.is_empty().then_some(())
     });
 }

@@ -21,9 +21,9 @@ use nodepool::config::{Server, ZooKeeperConfig};
 use nodepool::zk::{Session, SessionThread};
 use slog::{Drain, Logger, o};
 
-use crate::support::{Sandbox, ZooKeeper};
+use crate::support::{Sandbox, ZooKeeper, within};
 
-/// The session timeout of most tests; the test server's shortest is 0.5 s.
+/// The session timeout where a test waits for it; the test server's shortest is 0.5 s.
 const T: Duration = Duration::from_secs(2);
 /// For what needs no waiting on a machine that works.
 const SOON: Duration = Duration::from_secs(10);
@@ -50,15 +50,21 @@ fn connect(config: &ZooKeeperConfig) -> (Session, SessionThread) {
 
 /// A session in the sandbox.
 fn open(sandbox: &Sandbox<'_>) -> (Session, SessionThread) {
-    connect(&config(sandbox.server().plain_port(), sandbox.chroot(), T))
+    connect(&config(sandbox.server().plain_port(), sandbox.chroot(), SOON))
 }
 
-/// What the session says when it cannot connect within `limit`.
-fn trouble(config: &ZooKeeperConfig, limit: Duration) -> String {
+/// Waits until the session says why it cannot connect, in a text with all `parts`.
+#[track_caller]
+fn assert_trouble(config: &ZooKeeperConfig, parts: &[&str]) {
     let (session, _thread) = Session::start(config, &log()).unwrap();
-    let error = session.wait_connected(limit).expect_err("a session that should not come about");
-    eprintln!("{error}");
-    error.to_string()
+    let mut last = String::new();
+    let said = within(SOON, || {
+        let error = session.wait_connected(Duration::from_millis(50)).expect_err("a session that is refused");
+        last = error.to_string();
+        parts.iter().all(|part| last.contains(part)).then_some(())
+    });
+    assert!(said.is_some(), "waited in vain for {parts:?}: {last}");
+    eprintln!("{last}");
 }
 
 /// The session that owns an ephemeral znode.

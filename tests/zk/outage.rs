@@ -46,10 +46,13 @@ fn the_copy_of_a_tree_sees_what_happened_while_it_was_cut_off() {
     zk.delete("/tree/b");
     proxy.set(Net::Pass);
     eventually(SOON, "the changes during the outage", || {
-        tree.look(|root| root.at("a")?.data.eq(b"during").then_some(root.at("b").is_none())).filter(|gone| *gone)
+        tree.look(|root| root.at("a")?.data.eq(b"during").then_some(root.at("b").is_none()))
+            .filter(|gone| *gone)
     });
     zk.set("/tree/a", "after");
-    eventually(SOON, "the change after it", || tree.look(|root| root.at("a")?.data.eq(b"after").then_some(())));
+    eventually(SOON, "the change after it", || {
+        tree.look(|root| root.at("a")?.data.eq(b"after").then_some(()))
+    });
 }
 
 #[test]
@@ -79,6 +82,8 @@ fn calls_without_a_connection_end_in_time_and_a_lost_session_is_noticed() {
     let error = lock.session().ensure_path("/work").unwrap_err();
     assert!(error.is(ZkErrorKind::SessionLost), "{error}");
     assert!(!zk.exists("/work") && !zk.exists(component.path()));
+    let inner = Lock::try_acquire(lock.session(), "/inner", "test").unwrap_err();
+    assert!(inner.is(ZkErrorKind::SessionLost), "a lock under a lost lock: {inner}");
     let again = Component::register(&session, "host").unwrap();
     assert_ne!(again.path(), component.path());
     assert!(zk.exists(again.path()));
@@ -88,15 +93,39 @@ fn calls_without_a_connection_end_in_time_and_a_lost_session_is_noticed() {
 }
 
 #[test]
+fn the_copy_of_a_tree_ends_at_once_during_an_outage() {
+    let sandbox = Sandbox::new("zk::outage::end");
+    let proxy = Proxy::before(sandbox.server().plain_port());
+    let (session, thread) = connect(&config(proxy.port(), sandbox.chroot(), Duration::from_secs(30)));
+    let (tree, changes) = TreeCache::start(&session, "/tree", &log()).unwrap();
+    changes.recv_timeout(SOON).unwrap();
+    proxy.set(Net::Refuse);
+    proxy.cut();
+    eventually(SOON, "the end of the connection", || (!session.status().connected).then_some(()));
+    let (waiting, interrupter) = session.interruptible();
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| waiting.get("/tree"));
+        let began = Instant::now();
+        drop(tree);
+        interrupter.interrupt();
+        assert!(call.join().unwrap().unwrap_err().is(ZkErrorKind::Unavailable));
+        drop(thread);
+        eprintln!("all ended {:?} after the stop", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    });
+}
+
+#[test]
 fn a_silent_network_is_noticed_within_the_session_timeout_and_the_session_kept() {
     let sandbox = Sandbox::new("zk::outage::silent");
-    let (proxy, session, _thread) = behind(&sandbox);
+    let proxy = Proxy::before(sandbox.server().plain_port());
+    let (session, _thread) = connect(&config(proxy.port(), sandbox.chroot(), 3 * T));
     session.create("/a", b"").unwrap();
     let before = session.status();
     let statuses = session.subscribe();
     proxy.set(Net::Silent);
     let began = Instant::now();
-    statuses.recv_timeout(T).unwrap();
+    statuses.recv_timeout(3 * T).unwrap();
     assert!(!session.status().connected);
     eprintln!("an idle session has noticed after {:?}", began.elapsed());
     proxy.set(Net::Pass);

@@ -4,32 +4,22 @@ use std::time::Duration;
 
 use nodepool::config::{Tls, ZooKeeperConfig};
 
-use super::{SOON, T, at, config, connect, trouble};
+use super::{SOON, assert_trouble, at, config, connect};
 use crate::support::tls::{CertFiles, Flaw};
 use crate::support::{Options, Sandbox, ZooKeeper, shared};
-
-/// Long enough for the first round over the servers.
-const ROUND: Duration = Duration::from_secs(3);
 
 fn tls(host: &str, server: &ZooKeeper, files: &CertFiles) -> ZooKeeperConfig {
     let CertFiles { cert, key, ca } = files.clone();
     ZooKeeperConfig {
         servers: vec![at(host, server.tls_port())],
         tls: Some(Tls { cert, key, ca, verify_hostname: true }),
-        ..config(0, "", T)
+        ..config(0, "", SOON)
     }
 }
 
 fn without_name_check(mut config: ZooKeeperConfig) -> ZooKeeperConfig {
     config.tls.as_mut().unwrap().verify_hostname = false;
     config
-}
-
-#[track_caller]
-fn assert_says(error: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(error.contains(part), "`{part}` is missing: {error}");
-    }
 }
 
 #[test]
@@ -53,17 +43,18 @@ fn a_client_certificate_is_let_in() {
 #[test]
 fn a_server_of_an_unknown_authority_is_refused() {
     let files = CertFiles { ca: shared().pki().other_ca(), ..shared().pki().client().clone() };
-    let error = trouble(&tls("localhost", shared(), &files), ROUND);
-    assert_says(&error, &["localhost:", "not signed by a CA in", "other-ca.pem", "zookeeper-tls: ca"]);
-    let error = trouble(&without_name_check(tls("localhost", shared(), &files)), ROUND);
-    assert_says(&error, &["not signed by a CA in"]);
+    assert_trouble(
+        &tls("localhost", shared(), &files),
+        &["localhost:", "not signed by a CA in", "other-ca.pem", "zookeeper-tls: ca"],
+    );
+    assert_trouble(&without_name_check(tls("localhost", shared(), &files)), &["not signed by a CA in"]);
 }
 
 #[test]
 fn a_wrong_name_is_refused_unless_names_are_not_checked() {
     let server = ZooKeeper::start_with(Options { server_flaw: Flaw::WrongName, ..Options::default() });
     let config = tls("localhost", &server, server.pki().client());
-    assert_says(&trouble(&config, ROUND), &["localhost", "zookeeper.example.org", "verify-hostname: false"]);
+    assert_trouble(&config, &["localhost", "zookeeper.example.org", "verify-hostname: false"]);
     connect(&without_name_check(config)).0.ensure_path("/a").unwrap();
 }
 
@@ -71,7 +62,7 @@ fn a_wrong_name_is_refused_unless_names_are_not_checked() {
 fn a_certificate_without_names_is_refused_unless_names_are_not_checked() {
     let server = ZooKeeper::start_with(Options { server_flaw: Flaw::NoSubjectAltName, ..Options::default() });
     let config = tls("localhost", &server, server.pki().client());
-    assert_says(&trouble(&config, ROUND), &["localhost", "verify-hostname: false"]);
+    assert_trouble(&config, &["localhost", "verify-hostname: false"]);
     connect(&without_name_check(config)).0.ensure_path("/a").unwrap();
 }
 
@@ -80,7 +71,7 @@ fn an_expired_server_certificate_is_refused() {
     let server = ZooKeeper::start_with(Options { server_flaw: Flaw::Expired, ..Options::default() });
     let config = tls("localhost", &server, server.pki().client());
     for config in [without_name_check(config.clone()), config] {
-        assert_says(&trouble(&config, ROUND), &["the server's certificate", "expired"]);
+        assert_trouble(&config, &["the server's certificate", "expired"]);
     }
 }
 
@@ -92,16 +83,28 @@ fn files_that_are_missing_or_wrong_are_named() {
     let (missing, empty) = (sandbox.path("missing.pem"), sandbox.path("empty.pem"));
     std::fs::write(&empty, "no PEM here\n").unwrap();
     let cases = [
-        (CertFiles { cert: missing.clone(), ..good.clone() }, ["missing.pem", "zookeeper-tls: cert", "No such file"]),
-        (CertFiles { key: missing.clone(), ..good.clone() }, ["missing.pem", "zookeeper-tls: key", "No such file"]),
+        (
+            CertFiles { cert: missing.clone(), ..good.clone() },
+            ["missing.pem", "zookeeper-tls: cert", "No such file"],
+        ),
+        (
+            CertFiles { key: missing.clone(), ..good.clone() },
+            ["missing.pem", "zookeeper-tls: key", "No such file"],
+        ),
         (CertFiles { ca: missing, ..good.clone() }, ["missing.pem", "zookeeper-tls: ca", "No such file"]),
-        (CertFiles { cert: empty.clone(), ..good.clone() }, ["empty.pem", "zookeeper-tls: cert", "no certificate"]),
-        (CertFiles { key: empty.clone(), ..good.clone() }, ["empty.pem", "zookeeper-tls: key", "no private key"]),
+        (
+            CertFiles { cert: empty.clone(), ..good.clone() },
+            ["empty.pem", "zookeeper-tls: cert", "no certificate"],
+        ),
+        (
+            CertFiles { key: empty.clone(), ..good.clone() },
+            ["empty.pem", "zookeeper-tls: key", "no private key"],
+        ),
         (CertFiles { ca: empty, ..good.clone() }, ["empty.pem", "zookeeper-tls: ca", "no certificate"]),
         (CertFiles { key: other.key, ..good }, ["client.pem", "zookeeper-tls: cert", "does not fit the key"]),
     ];
     for (files, parts) in cases {
-        assert_says(&trouble(&tls("localhost", shared(), &files), ROUND), &parts);
+        assert_trouble(&tls("localhost", shared(), &files), &parts);
     }
 }
 
@@ -109,8 +112,10 @@ fn files_that_are_missing_or_wrong_are_named() {
 fn a_client_certificate_that_the_server_does_not_accept_is_named() {
     for flaw in [Flaw::OtherAuthority, Flaw::Expired] {
         let files = shared().pki().issue(&format!("zk-tls-client-{flaw:?}"), flaw);
-        let error = trouble(&tls("localhost", shared(), &files), ROUND);
-        assert_says(&error, &["may not accept the client certificate", files.cert.to_str().unwrap()]);
+        assert_trouble(
+            &tls("localhost", shared(), &files),
+            &["may not accept the client certificate", files.cert.to_str().unwrap()],
+        );
     }
 }
 
@@ -119,16 +124,16 @@ fn plain_and_tls_ports_that_are_mixed_up_are_told() {
     let client = shared().pki().client();
     let mut wrong = tls("localhost", shared(), client);
     wrong.servers = vec![at("localhost", shared().plain_port())];
-    assert_says(&trouble(&wrong, ROUND), &["is this its plain port?"]);
-    let error = trouble(&config(shared().tls_port(), "", T), ROUND);
-    assert_says(&error, &["127.0.0.1:", "TLS"]);
+    assert_trouble(&wrong, &["is this its plain port?"]);
+    assert_trouble(&config(shared().tls_port(), "", SOON), &["127.0.0.1:", "TLS"]);
 }
 
 #[test]
 fn a_renewed_certificate_needs_no_restart() {
     let sandbox = Sandbox::new("zk::tls::renewed");
     let good = shared().pki().client();
-    let files = CertFiles { cert: sandbox.path("cert.pem"), key: sandbox.path("key.pem"), ca: good.ca.clone() };
+    let files =
+        CertFiles { cert: sandbox.path("cert.pem"), key: sandbox.path("key.pem"), ca: good.ca.clone() };
     let config = tls("localhost", shared(), &files);
     let (session, _thread) = nodepool::zk::Session::start(&config, &super::log()).unwrap();
     session.wait_connected(Duration::from_millis(500)).unwrap_err();

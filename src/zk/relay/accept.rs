@@ -99,7 +99,8 @@ mod tests {
         };
 
         // Says hello as a client does and shows what it gets.
-        let script = format!("exec 3<>/dev/tcp/127.0.0.1/{}; printf '\\0\\0\\0\\4abcd' >&3; cat <&3", address.port());
+        let script =
+            format!("exec 3<>/dev/tcp/127.0.0.1/{}; printf '\\0\\0\\0\\4abcd' >&3; cat <&3", address.port());
         let foreign = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
         assert_eq!(foreign.stdout, b"");
 

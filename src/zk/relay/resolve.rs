@@ -36,7 +36,9 @@ impl Resolver {
         }
         let pending = match self.pending.iter().position(|pending| pending.server == *server) {
             Some(at) => self.pending.swap_remove(at),
-            None => Pending::start(server).map_err(|error| format!("no thread to resolve its name: {error}"))?,
+            None => {
+                Pending::start(server).map_err(|error| format!("no thread to resolve its name: {error}"))?
+            }
         };
         match stop.recv_timeout(&pending.answer, limit) {
             Ok(Ok(addresses)) if addresses.is_empty() => Err("its name has no address".to_owned()),

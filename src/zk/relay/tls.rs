@@ -62,9 +62,9 @@ pub(super) fn explain(error: &io::Error, tls: &Tls) -> String {
             "{why}; correct the server's certificate or the host in zookeeper-servers, or turn the check off \
              with 'verify-hostname: false' in zookeeper-tls"
         ),
-        Some(Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. })) => {
-            "the server's certificate has expired".to_owned()
-        }
+        Some(Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        )) => "the server's certificate has expired".to_owned(),
         Some(Error::InvalidCertificate(why)) => format!("the server's certificate is refused: {why}"),
         Some(Error::AlertReceived(alert)) => format!(
             "the server refuses the connection ({alert:?}): it may not accept the client certificate {} \

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nodepool_threads::{StopToken, activity};
-use rustls::{ClientConfig, ClientConnection};
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 
 use super::frames::{FrameBuffer, Identity, connect_request, read_connect_response};
 use super::resolve::Resolver;
@@ -115,7 +115,8 @@ fn name_of(server: &Server) -> String {
 
 impl Attempt<'_> {
     fn try_address(&self, server: &Server, address: SocketAddr) -> Result<Dialled, String> {
-        let socket = TcpStream::connect_timeout(&address, self.patience).map_err(|error| error.to_string())?;
+        let socket =
+            TcpStream::connect_timeout(&address, self.patience).map_err(|error| error.to_string())?;
         let limit = Instant::now() + self.patience;
         let prepare = || -> io::Result<()> {
             socket.set_nodelay(true)?;
@@ -153,7 +154,8 @@ impl Attempt<'_> {
         match (self.tls.as_ref().map(|(files, _)| files), error.kind()) {
             (_, io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => "no answer in time".to_owned(),
             (None, _) if closed => {
-                "the server closed the connection; is this its TLS port, or is it without a quorum?".to_owned()
+                "the server closed the connection; is this its TLS port, or is it without a quorum?"
+                    .to_owned()
             }
             (Some(files), _) if closed => format!(
                 "the server closed the connection after the TLS handshake; it may not accept the client \
@@ -174,7 +176,8 @@ fn start_tls(
 ) -> Result<Stream, String> {
     let name = ServerName::try_from(server.host.clone())
         .map_err(|_| format!("'{}' is no host name that a certificate could carry", server.host))?;
-    let mut connection = ClientConnection::new(Arc::clone(config), name).map_err(|error| format!("TLS: {error}"))?;
+    let mut connection =
+        ClientConnection::new(Arc::clone(config), name).map_err(|error| format!("TLS: {error}"))?;
     while connection.is_handshaking() {
         if Instant::now() > limit {
             return Err("TLS: the handshake took too long".to_owned());
@@ -182,7 +185,8 @@ fn start_tls(
         connection.complete_io(&mut socket).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "TLS: no answer in time".to_owned(),
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
-                "the server closed the connection during the TLS handshake; is this its plain port?".to_owned()
+                "the server closed the connection during the TLS handshake; is this its plain port?"
+                    .to_owned()
             }
             _ => tls::explain(&error, files),
         })?;

@@ -1,0 +1,459 @@
+"""What the measurements of scripts/benchmark are made on: the machine, a private ZooKeeper, builders and their worlds.
+
+Knows of no figure and no limit.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
+
+IMAGES = "/nodepool/images"
+BUILDERS = "/nodepool/components/builder"
+
+# Stands in for disk-image-create: writes the files that -o and -t ask for, by the shell's own means, and nothing else.
+BUILD_COMMAND = r"""#!/bin/sh
+formats= out=
+while [ $# -gt 0 ]; do
+    case $1 in
+    -t) formats=$2 && shift ;;
+    -o) out=$2 && shift ;;
+    --qemu-img-options) shift ;;
+    esac
+    shift
+done
+[ "${BENCHMARK_OUTPUT:-0}" = 0 ] ||
+    yes 'a line like those that a package manager writes by the thousand while an image is built' | head -c "$BENCHMARK_OUTPUT"
+IFS=,
+for format in $formats; do
+    echo "an image in the format $format" >"$out.$format"
+    echo "d41d8cd98f00b204e9800998ecf8427e  $out.$format" >"$out.$format.md5"
+    echo "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855  $out.$format" >"$out.$format.sha256"
+done
+"""
+
+
+class TooLate(Exception):
+    """The time that a subject was given is over."""
+
+
+def say(text):
+    seconds = int(time.monotonic() - STARTED)
+    print(f"[{seconds // 60:2}:{seconds % 60:02}] {text}", flush=True)
+
+
+STARTED = time.monotonic()
+
+
+# ---- the machine
+
+
+def busy_jiffies():
+    """Time that all processors have spent at work, and in all."""
+    fields = [int(word) for word in pathlib.Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+    return sum(fields) - fields[3] - fields[4], sum(fields)
+
+
+class Machine:
+    """Notes how busy the machine is with other things, before each block, while we do nothing."""
+
+    def __init__(self):
+        self.notes = []
+
+    def describe(self):
+        cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+        memory = int(next(line for line in open("/proc/meminfo") if line.startswith("MemTotal")).split()[1]) // 1024
+        return f"{os.cpu_count()} cores, {cpu}, {memory} MiB, Linux {os.uname().release}"
+
+    def look(self, block):
+        before = busy_jiffies()
+        time.sleep(1)
+        after = busy_jiffies()
+        busy = 100 * (after[0] - before[0]) / max(1, after[1] - before[1])
+        load = os.getloadavg()[0]
+        self.notes.append({"block": block, "load": round(load, 2), "busy": round(busy)})
+        warning = "; WARNING: others use the machine" if load > 1 or busy > 15 else ""
+        say(f"{block} (load {load:.2f}, processors {busy:.0f} % busy without us{warning})")
+
+
+# ---- processes
+
+
+def cpu_seconds(pid):
+    """User and system time of a process with all its threads, ended ones too, and without its children."""
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def memory_of(pid):
+    """VmRSS, PSS and anonymous memory in MB (of 1024 x 1024), and threads."""
+    status = dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
+    rollup = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    pss = next(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
+    kilobytes = [int(status["VmRSS"].split()[0]), pss, int(status["RssAnon"].split()[0])]
+    return [number / 1024 for number in kilobytes] + [int(status["Threads"])]
+
+
+class Process:
+    """A process of ours, with its output in a file; ended with the `with` block."""
+
+    def __init__(self, argv, log, stop_signal=signal.SIGTERM, env=None):
+        self.argv, self.log, self.stop_signal = argv, log, stop_signal
+        with open(log, "ab") as output:
+            self.begun = time.time()
+            self.process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, env=env
+            )
+        self.pid = self.process.pid
+
+    def check(self):
+        if self.process.poll() is not None:
+            tail = self.log.read_text(errors="replace").splitlines()[-25:]
+            sys.exit("\n".join(tail + [f"{self.argv[0]} has ended ({self.process.returncode}); its log: {self.log}"]))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.send_signal(self.stop_signal)
+            try:
+                self.process.wait(12)
+            except subprocess.TimeoutExpired:
+                pass
+        # What it may have left in its group, too.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def own_environment():
+    """Ours without what somebody may have set for Nodepool."""
+    foreign = ("NODEPOOL_", "STATSD_", "DIB_", "PYTHON", "BENCHMARK_")
+    return {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
+
+
+# ---- ZooKeeper
+
+
+class Certificates:
+    """An authority and one certificate for both ends: the original speaks TLS only."""
+
+    def __init__(self, folder):
+        folder.mkdir(parents=True)
+        self.ca, self.cert, self.key = folder / "ca.pem", folder / "end.pem", folder / "end.key"
+        self.store = folder / "store.pem"
+        request, names = folder / "end.csr", folder / "names"
+        names.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+        new_key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes".split()
+        run = lambda *words: subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)
+        run("req", "-x509", *new_key, "-keyout", folder / "ca.key", "-out", self.ca, "-days", 30, "-subj", "/CN=benchmark")
+        run("req", *new_key, "-keyout", self.key, "-out", request, "-subj", "/CN=localhost")
+        run(*"x509 -req -CAcreateserial -days 30".split(), "-in", request, "-CA", self.ca, "-CAkey", folder / "ca.key",
+            "-extfile", names, "-out", self.cert)
+        self.store.write_text(self.key.read_text() + self.cert.read_text())
+
+
+class ZooKeeper(Process):
+    """A private server: as scripts/quickstart has it, with a TLS port besides if there are certificates."""
+
+    def __init__(self, folder, certificates, sync):
+        (folder / "data").mkdir(parents=True)
+        self.port, self.tls_port = free_port(), free_port()
+        settings = [
+            "tickTime=2000", f"dataDir={folder}/data", "clientPortAddress=127.0.0.1", f"clientPort={self.port}",
+            "admin.enableServer=false", "4lw.commands.whitelist=*", "maxClientCnxns=0",
+        ]
+        if not sync:
+            settings.append("forceSync=no")
+        jars = ["zookeeper", "slf4j-simple"]
+        if certificates:
+            jars += ["netty-handler", "netty-codec", "netty-resolver"]
+            settings += [
+                "secureClientPortAddress=127.0.0.1", f"secureClientPort={self.tls_port}",
+                "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory",
+                f"ssl.keyStore.location={certificates.store}", f"ssl.trustStore.location={certificates.ca}",
+                "ssl.clientAuth=need",
+            ]
+        (folder / "zoo.cfg").write_text("\n".join(settings) + "\n")
+        super().__init__([
+            "java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:-UsePerfData", f"-Djava.io.tmpdir={folder}",
+            "-Dzookeeper.jmx.log4j.disable=true", "-Dzookeeper.preAllocSize=16384",
+            "-cp", ":".join(f"/usr/share/java/{jar}.jar" for jar in jars),
+            "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(folder / "zoo.cfg"),
+        ], folder / "zookeeper.log")
+
+    def wait_until_it_serves(self):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            self.check()
+            with contextlib.suppress(OSError):
+                if self.ask("srvr").startswith("Zookeeper version"):
+                    return
+            time.sleep(0.1)
+        sys.exit(f"ZooKeeper does not answer; its log: {self.log}")
+
+    def warm_up(self):
+        """A fresh JVM is slow, and would make everybody look so."""
+        client = self.client("/warm-up")
+        until = time.monotonic() + 4
+        while time.monotonic() < until:
+            client.create("/a", b"x" * 300, ephemeral=True)
+            for _ in range(20):
+                client.get("/a")
+                client.get_children("/")
+            client.set("/a", b"y" * 300)
+            client.delete("/a")
+        close(client)
+
+    def client(self, chroot):
+        client = KazooClient(hosts=f"127.0.0.1:{self.port}")
+        client.start()
+        client.ensure_path(chroot)
+        client.chroot = chroot
+        return client
+
+    def ask(self, word):
+        with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
+            connection.settimeout(5)
+            connection.sendall(word.encode())
+            answer = b""
+            while chunk := connection.recv(1 << 16):
+                answer += chunk
+        return answer.decode()
+
+    def transactions(self):
+        line = next(line for line in self.ask("srvr").splitlines() if line.startswith("Zxid"))
+        return int(line.split()[1], 16) & 0xFFFFFFFF
+
+    def packets_of(self, session):
+        """Packets from and to the connection of a session."""
+        for line in self.ask("cons").splitlines():
+            if f"sid={session:#x}," in line:
+                fields = dict(word.split("=", 1) for word in line.split("(", 1)[1].rstrip(")").split(",") if "=" in word)
+                return int(fields["recved"]) + int(fields["sent"])
+        raise RuntimeError(f"ZooKeeper knows no connection of the session {session:#x}")
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def close(client):
+    client.stop()
+    client.close()
+
+
+# ---- a world for a builder
+
+
+class World:
+    """A chroot, directories and a configuration, and the builders and clients that run on them."""
+
+    def __init__(self, subject, name, images, providers, retention=7):
+        self.subject, self.images, self.providers = subject, images, providers
+        self.retention = retention
+        self.dir = subject.base / f"{subject.name}-{name}"
+        self.chroot = f"/{subject.name}-{name}"
+        for folder in ["images", "logs", "elements"]:
+            (self.dir / folder).mkdir(parents=True)
+        command = self.dir / "build-command"
+        command.write_text(BUILD_COMMAND)
+        command.chmod(0o755)
+        self.zk = subject.zookeeper.client(self.chroot)
+        self.config = self.dir / "nodepool.yaml"
+        self.config.write_text(self.configuration(command))
+
+    def configuration(self, command):
+        lines = ["zookeeper-servers:"]
+        port = self.subject.zookeeper.tls_port if self.subject.certificates else self.subject.zookeeper.port
+        lines += [f"  - host: localhost\n    port: {port}\n    chroot: {self.chroot}"]
+        if self.subject.certificates:
+            tls = self.subject.certificates
+            lines += [f"zookeeper-tls:\n  cert: {tls.cert}\n  key: {tls.key}\n  ca: {tls.ca}"]
+        lines += [f"images-dir: {self.dir}/images", f"build-log-dir: {self.dir}/logs", f"build-log-retention: {self.retention}"]
+        lines += [f"elements-dir: {self.dir}/elements", "labels: []", "diskimages:"]
+        for image, printed in self.images.items():
+            lines += [f"  - name: {image}", f"    dib-cmd: {command}", "    formats: [qcow2]", "    elements: [vm]"]
+            lines += [f"    env-vars:\n      BENCHMARK_OUTPUT: '{printed}'"]
+        lines += ["providers:"]
+        for provider in self.providers:
+            lines += [f"  - name: {provider}", "    cloud: fake", "    diskimages:"]
+            lines += [f"      - name: {image}" for image in self.images]
+        return "\n".join(lines) + "\n"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        close(self.zk)
+
+    def builder(self):
+        return Process(
+            [str(self.subject.bin / "nodepool-builder"), "-f", "-c", str(self.config)],
+            self.dir / "builder.log", self.subject.stop_signal, self.subject.environment,
+        )
+
+    def client(self, *words):
+        """Wall time, processor time and output of a run of `nodepool`."""
+        argv = [str(self.subject.bin / "nodepool"), "-c", str(self.config), *words]
+        before = os.times()
+        begun = time.perf_counter()
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=self.subject.environment)
+        wall = time.perf_counter() - begun
+        after = os.times()
+        if done.returncode:
+            sys.exit(f"{' '.join(argv)} failed: {done.stderr}{done.stdout}")
+        cpu = after.children_user + after.children_system - before.children_user - before.children_system
+        return wall * 1000, cpu * 1000, done.stdout
+
+    # -- waiting without polling
+
+    def limit(self, seconds):
+        return min(time.monotonic() + seconds, self.subject.deadline)
+
+    def wait(self, daemon, look, limit, what):
+        """Calls `look` with a callback for its watches, again after each time that one has fired, until it
+        returns something."""
+        while True:
+            fired = threading.Event()
+            found = look(lambda _: fired.set())
+            if found is not None:
+                return found
+            while not fired.wait(min(1, max(0, limit - time.monotonic()))):
+                daemon.check()
+                if time.monotonic() >= self.subject.deadline:
+                    raise TooLate
+                if time.monotonic() >= limit:
+                    sys.exit(f"waited in vain for {what}; the daemon's log: {daemon.log}")
+
+    def component(self, daemon, known):
+        """The path and the stat of the component that is registered since."""
+
+        def look(watch):
+            with contextlib.suppress(NoNodeError):
+                for name in self.zk.get_children(BUILDERS, watch=watch):
+                    if name not in known:
+                        return name, self.zk.get(f"{BUILDERS}/{name}")[1]
+                return None
+            time.sleep(0.02)
+            watch(None)
+            return None
+
+        return self.wait(daemon, look, self.limit(60), "a registered component")
+
+    def components(self):
+        try:
+            return set(self.zk.get_children(BUILDERS))
+        except NoNodeError:
+            return set()
+
+    def builds(self, image, watch=None):
+        try:
+            return {name for name in self.zk.get_children(f"{IMAGES}/{image}/builds", watch=watch) if name != "lock"}
+        except NoNodeError:
+            return set()
+
+    def record(self, path, state, daemon, limit):
+        """The stat of a record once it has this state."""
+
+        def look(watch):
+            data, stat = self.zk.get(path, watch=watch)
+            found = json.loads(data)["state"]
+            if found == "failed":
+                sys.exit(f"{path} has failed; the daemon's log: {daemon.log}")
+            return stat if found == state else None
+
+        return self.wait(daemon, look, limit, f"{path} to be {state}")
+
+    def ready_upload(self, image, build, provider):
+        """The stat of a ready upload, if there is one."""
+        parent = f"{IMAGES}/{image}/builds/{build}/providers/{provider}/images"
+        with contextlib.suppress(NoNodeError):
+            for name in sorted(self.zk.get_children(parent)):
+                if name != "lock":
+                    data, stat = self.zk.get(f"{parent}/{name}")
+                    if json.loads(data)["state"] == "ready":
+                        return stat
+        return None
+
+    def ready_builds(self, image):
+        found = {}
+        for build in self.builds(image):
+            with contextlib.suppress(NoNodeError):
+                data, stat = self.zk.get(f"{IMAGES}/{image}/builds/{build}")
+                if json.loads(data)["state"] == "ready":
+                    found[build] = stat
+        return found
+
+    def converge(self, daemon, seconds):
+        """Waits until each image has a ready build and each provider has it. Returns when the last build and
+        the last upload became ready."""
+        builds, uploads = {}, {}
+        wanted = {(image, provider) for image in self.images for provider in self.providers}
+        limit = self.limit(seconds)
+        while wanted - uploads.keys():
+            daemon.check()
+            if time.monotonic() >= self.subject.deadline:
+                raise TooLate
+            if time.monotonic() >= limit:
+                sys.exit(f"not all uploads became ready; the daemon's log: {daemon.log}")
+            # The disk says when it is worth to ask ZooKeeper, which must not be kept busy by us.
+            time.sleep(0.2)
+            if len({path.name[:-39] for path in (self.dir / "images").glob("*.qcow2")}) < len(self.images):
+                continue
+            for image in self.images:
+                if image not in builds:
+                    builds.update({image: pair for pair in list(self.ready_builds(image).items())[:1]})
+                if image not in builds:
+                    continue
+                for provider in self.providers:
+                    if (image, provider) not in uploads:
+                        stat = self.ready_upload(image, builds[image][0], provider)
+                        if stat:
+                            uploads[image, provider] = stat
+        last_build = max(stat.mtime for _, stat in builds.values())
+        return last_build / 1000, max(stat.mtime for stat in uploads.values()) / 1000
+
+    def request(self, image, daemon, limit):
+        """Asks for a build and waits until all providers have it. Times in ms."""
+        known = self.builds(image)
+        begun = time.perf_counter()
+        _, asked = self.zk.create(f"{IMAGES}/{image}/request-build", include_data=True)
+        new = self.wait(
+            daemon, lambda watch: next(iter(self.builds(image, watch) - known), None), limit, f"a new build of {image}"
+        )
+        by_client = (time.perf_counter() - begun) * 1000
+        path = f"{IMAGES}/{image}/builds/{new}"
+        built = self.record(path, "ready", daemon, limit)
+        uploaded = []
+        for provider in self.providers:
+            parent = f"{path}/providers/{provider}/images"
+
+            def look(watch):
+                stat = self.ready_upload(image, new, provider)
+                if stat is None:
+                    # One after the other, so that looking costs little; the times are the server's own.
+                    time.sleep(0.02)
+                    watch(None)
+                return stat
+
+            uploaded.append(self.wait(daemon, look, limit, f"an upload in {parent}").mtime - built.mtime)
+        self.wait(
+            daemon, lambda watch: self.zk.exists(f"{IMAGES}/{image}/request-build", watch=watch) is None or None, limit,
+            f"the request of {image} to be done",
+        )
+        return {
+            "request": built.ctime - asked.ctime, "request-client": by_client,
+            "build": built.mtime - built.ctime, "uploads": uploaded,
+        }
