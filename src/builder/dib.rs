@@ -198,7 +198,8 @@ mod tests {
         let (ended, log) = run("missing", &["/no/such/command"], |_| ());
         assert!(matches!(ended, Ended::NotStarted(_)));
         assert!(log.contains("cannot run /no/such/command: No such file"), "{log}");
-        let (ended, log) = run("denied", &["/etc/hostname"], |_| ());
+        // Never executable, not even for root, whatever the machine has in /etc.
+        let (ended, log) = run("denied", &["/proc/self/status"], |_| ());
         assert!(matches!(ended, Ended::NotStarted(_)));
         assert!(log.contains("Permission denied"), "{log}");
     }

@@ -7,18 +7,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nodepool_threads::{Finished, StopSource, activity};
-use slog::{Logger, debug, error, info, o, warn};
+use nodepool_threads::activity;
+use slog::{Logger, error, info, warn};
 
-use super::build_worker::{BuildJob, BuildOutcome};
-use super::crew::{Crew, Running, at_provider};
+use super::crew::Crew;
 use super::event::{Event, Inbox};
-use super::failures::{Attempt, Failures};
-use super::janitor::{CleanupJob, Done};
+use super::failures::Failures;
 use super::local_builds::LocalBuilds;
-use super::plan::{Busy, Cleanup, Facts, Plan, Reason, plan};
+use super::plan::{Busy, Facts, Plan, plan};
 use super::providers::OpenProviders;
-use super::upload_worker::{UploadJob, UploadOutcome};
 use super::{Identity, Options};
 use crate::config::{Config, ConfigError, Loaded, same_provider};
 use crate::model::{Image, now};
@@ -52,27 +49,27 @@ pub(super) struct NodePoolBuilder {
 /// What the builder knows and has not told anybody.
 #[derive(Default)]
 pub(super) struct State {
-    providers: OpenProviders,
-    local: LocalBuilds,
-    failures: Failures,
+    pub(super) providers: OpenProviders,
+    pub(super) local: LocalBuilds,
+    pub(super) failures: Failures,
     /// Whether the copy of the tree is complete: before that, what it lacks means nothing.
-    tree_complete: bool,
-    generation: Option<Generation>,
+    pub(super) tree_complete: bool,
+    pub(super) generation: Option<Generation>,
     /// Images that something has changed about since they were planned.
-    dirty: BTreeSet<String>,
+    pub(super) dirty: BTreeSet<String>,
     /// What is to be done for each image that anything is to be done for.
-    plans: BTreeMap<String, Planned>,
+    pub(super) plans: BTreeMap<String, Planned>,
     /// Damaged records that have been logged, with their damage.
-    damaged: BTreeSet<(String, String)>,
+    pub(super) damaged: BTreeSet<(String, String)>,
     /// Keys of the configuration that nobody knows and that have been logged.
-    unknown_keys: BTreeSet<String>,
+    pub(super) unknown_keys: BTreeSet<String>,
 }
 
-struct Planned {
-    plan: Plan,
-    requested: Option<f64>,
+pub(super) struct Planned {
+    pub(super) plan: Plan,
+    pub(super) requested: Option<f64>,
     /// Since when the image has been as it is: its request, or its newest ready build.
-    waits_since: f64,
+    pub(super) waits_since: f64,
 }
 
 /// How the builder ended.
@@ -187,7 +184,7 @@ impl NodePoolBuilder {
         dirty.extend(self.state.plans.keys().cloned());
     }
 
-    fn look_at_disk(&mut self) {
+    pub(super) fn look_at_disk(&mut self) {
         match LocalBuilds::scan(&self.images_dir) {
             Ok(local) => self.state.local = local,
             Err(error) => error!(self.log, "cannot read the images directory";
@@ -286,208 +283,6 @@ impl NodePoolBuilder {
             }
         }
         image.unwrap_or_else(|| Image { name: name.to_owned(), ..Image::default() })
-    }
-
-    fn hand_out(&mut self) {
-        let status = self.session.status();
-        if !status.connected {
-            return;
-        }
-        self.hand_out_builds(status.generation);
-        self.hand_out_uploads(status.generation);
-        self.hand_out_cleanups();
-    }
-
-    /// Builds that somebody waits for come first; then, as among these, the longest waiting before the
-    /// others, so that an image that is always due holds up no other one.
-    fn hand_out_builds(&mut self, generation: Generation) {
-        let mut wanted: Vec<(bool, f64, String)> = Vec::new();
-        for (image, planned) in &self.state.plans {
-            if let Some(reason) = planned.plan.build.filter(|_| !self.is_building(image)) {
-                wanted.push((reason != Reason::Requested, planned.waits_since, image.clone()));
-            }
-        }
-        wanted.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
-        for (_, _, name) in wanted.into_iter().take(self.crew.free_builders()) {
-            let Some(image) = self.config.diskimages.get(&name) else { continue };
-            let request = self.state.plans.get(&name).and_then(|planned| planned.requested);
-            let cancel = Arc::new(StopSource::new());
-            let job = BuildJob {
-                image: Arc::clone(image),
-                attempt: Attempt::build(&name, request),
-                identity: Arc::clone(&self.identity),
-                images_dir: self.images_dir.clone(),
-                elements_dir: self.config.elements_dir.clone(),
-                log_dir: self.config.build_log_dir.clone(),
-                log_retention: self.config.build_log_retention,
-                images: self.images.clone(),
-                cancel: Arc::clone(&cancel),
-                log: self.log.new(o!("image" => name.clone())),
-            };
-            if self.crew.builders.submit(job).is_ok() {
-                self.crew.build_began(&name, Running { cancel, generation });
-            }
-        }
-    }
-
-    fn is_building(&self, image: &str) -> bool {
-        self.crew.busy.get(image).is_some_and(|busy| busy.build)
-    }
-
-    fn hand_out_uploads(&mut self, generation: Generation) {
-        let mut wanted: Vec<(String, String, String)> = Vec::new();
-        for (image, planned) in &self.state.plans {
-            let busy = self.crew.busy.get(image);
-            let new =
-                planned.plan.uploads.iter().filter(|at| !busy.is_some_and(|busy| busy.uploads.contains(*at)));
-            let open = new.filter(|(_, provider)| self.state.providers.get(provider).is_some());
-            wanted.extend(open.map(|(build, provider)| (image.clone(), build.clone(), provider.clone())));
-        }
-        let providers = self.config.providers.values().filter(|provider| provider.images().is_some()).count();
-        while let Some(next) = self.crew.next_upload(&wanted, providers).cloned() {
-            wanted.retain(|other| *other != next);
-            let Some(job) = self.upload_job(&next) else { continue };
-            let cancel = Arc::clone(&job.cancel);
-            if self.crew.uploaders.submit(job).is_ok() {
-                self.crew.upload_began(next, Running { cancel, generation });
-            }
-        }
-    }
-
-    fn upload_job(&self, (image, build, provider): &(String, String, String)) -> Option<UploadJob> {
-        Some(UploadJob {
-            image: Arc::clone(self.config.diskimages.get(image)?),
-            build: build.clone(),
-            provider_name: provider.clone(),
-            provider: Arc::clone(self.state.providers.get(provider)?),
-            settings: self.config.providers.get(provider)?.images()?.clone(),
-            images_dir: self.images_dir.clone(),
-            images: self.images.clone(),
-            cancel: Arc::new(StopSource::new()),
-            log: self
-                .log
-                .new(o!("image" => image.clone(), "build" => build.clone(), "provider" => provider.clone())),
-        })
-    }
-
-    fn hand_out_cleanups(&mut self) {
-        let wanted: Vec<Cleanup> =
-            self.state.plans.values().flat_map(|planned| planned.plan.cleanups.iter().cloned()).collect();
-        for cleanup in wanted {
-            let busy =
-                self.crew.busy.get(&cleanup.image).is_some_and(|busy| busy.cleanups.contains(&cleanup));
-            if busy || !self.crew.may_clean(&cleanup) {
-                continue;
-            }
-            let provider = match at_provider(&cleanup) {
-                None => None,
-                Some(name) => match self.state.providers.get(name) {
-                    Some(provider) => Some(Arc::clone(provider)),
-                    None => continue, // It cannot be opened at present.
-                },
-            };
-            let pool = if provider.is_some() { &self.crew.cleaners } else { &self.crew.janitor };
-            let log = self.log.new(o!("image" => cleanup.image.clone(), "build" => cleanup.build.clone()));
-            let job = CleanupJob {
-                cleanup: cleanup.clone(),
-                provider,
-                images_dir: self.images_dir.clone(),
-                images: self.images.clone(),
-                log,
-            };
-            if pool.submit(job).is_ok() {
-                self.crew.cleanup_began(&cleanup);
-            }
-        }
-    }
-
-    fn take_build(&mut self, done: Finished<BuildJob>) {
-        let name = done.job.image.name.clone();
-        self.crew.build_ended(&name);
-        self.state.dirty.insert(name);
-        self.look_at_disk();
-        let attempt = done.job.attempt.clone();
-        let failed = match done.outcome {
-            Ok(BuildOutcome::Ready) => {
-                self.state.failures.succeeded(&attempt);
-                false
-            }
-            Ok(BuildOutcome::NotNeeded) => {
-                self.state.failures.put_off(attempt.clone(), now());
-                false
-            }
-            Ok(BuildOutcome::Cancelled | BuildOutcome::SessionLost) => false,
-            Ok(BuildOutcome::Failed | BuildOutcome::TimedOut) => true,
-            Ok(BuildOutcome::Error(why)) => {
-                error!(done.job.log, "the build could not be carried out"; "reason" => why);
-                true
-            }
-            Err(panic) => {
-                error!(done.job.log, "a build worker panicked; this is a bug"; "message" => panic.0);
-                true
-            }
-        };
-        self.note_failure(failed, attempt, &done.job.log);
-    }
-
-    fn take_upload(&mut self, done: Finished<UploadJob>) {
-        let job = done.job;
-        self.crew.upload_ended(&job.image.name, &job.build, &job.provider_name);
-        self.state.dirty.insert(job.image.name.clone());
-        let attempt = Attempt::Upload(job.image.name.clone(), job.provider_name.clone());
-        let failed = match done.outcome {
-            Ok(UploadOutcome::Ready) => {
-                self.state.failures.succeeded(&attempt);
-                false
-            }
-            Ok(UploadOutcome::NotNeeded) => {
-                self.state.failures.put_off(attempt.clone(), now());
-                false
-            }
-            Ok(UploadOutcome::Cancelled | UploadOutcome::SessionLost) => false,
-            Ok(UploadOutcome::Failed) => true,
-            Ok(UploadOutcome::Error(why)) => {
-                error!(job.log, "the upload could not be carried out"; "reason" => why);
-                true
-            }
-            Err(panic) => {
-                error!(job.log, "an upload worker panicked; this is a bug"; "message" => panic.0);
-                true
-            }
-        };
-        self.note_failure(failed, attempt, &job.log);
-    }
-
-    fn take_cleanup(&mut self, done: Finished<CleanupJob>) {
-        let cleanup = done.job.cleanup;
-        self.crew.cleanup_ended(&cleanup);
-        self.state.dirty.insert(cleanup.image.clone());
-        if at_provider(&cleanup).is_none() {
-            self.look_at_disk();
-        }
-        let attempt = Attempt::Clean(cleanup);
-        let why = match done.outcome {
-            Ok(Ok(Done::Removed)) => {
-                self.state.failures.succeeded(&attempt);
-                self.state.failures.put_off(attempt, now());
-                return;
-            }
-            Ok(Ok(Done::LeftAlone)) => {
-                self.state.failures.put_off(attempt, now());
-                return;
-            }
-            Ok(Err(why)) => why,
-            Err(panic) => format!("a worker panicked, this is a bug: {}", panic.0),
-        };
-        warn!(done.job.log, "cleaning up failed, to be tried again"; "what" => ?attempt, "reason" => why);
-        self.state.failures.failed(attempt, now());
-    }
-
-    fn note_failure(&mut self, failed: bool, attempt: Attempt, log: &Logger) {
-        if failed {
-            let pause = self.state.failures.failed(attempt, now());
-            debug!(log, "to be tried again"; "in s" => format!("{pause:.1}"));
-        }
     }
 
     fn stop(self, inbox: &Inbox) -> Stopped {

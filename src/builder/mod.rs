@@ -1,15 +1,16 @@
 //! Building images, uploading them, and cleaning up after them (spec/builder.md).
 //!
 //! [`NodepoolBuilderApp`] starts and stops it all. The builder thread in `manager` waits for an event, asks
-//! `plan` what is to be done, and hands jobs to the `crew`: builds (`build_worker`, which runs `dib`),
+//! `plan` what is to be done, and hands out jobs (`dispatch`) to the `crew`: builds (`build_worker`, which runs `dib`),
 //! uploads (`upload_worker`) and clean-ups (`janitor`). A job takes its lock, looks again, does its work and
-//! writes its record; then it comes back to the builder thread with its outcome.
+//! writes its record; then it comes back to the builder thread with its outcome (`outcomes`).
 
 mod app;
 mod build_log;
 mod build_worker;
 mod crew;
 mod dib;
+mod dispatch;
 mod event;
 mod failures;
 mod identity;
@@ -17,6 +18,7 @@ mod janitor;
 mod local_builds;
 mod manager;
 mod membership;
+mod outcomes;
 pub mod plan;
 mod providers;
 mod upload_worker;
