@@ -14,7 +14,7 @@ import statistics
 import sys
 import time
 
-from benchmark_world import Certificates, Machine, TooLate, World, ZooKeeper
+from benchmark_world import Certificates, Machine, TooLate, Trouble, World, ZooKeeper
 from benchmark_world import cpu_seconds, memory_of, own_environment, say
 
 FLEET_IMAGES = [f"image-{n:02}" for n in range(1, 21)]
@@ -69,6 +69,7 @@ class Subject:
         self.stop_signal = stop_signal
         self.deadline = time.monotonic() + seconds
         self.samples = {}
+        self.failed = False
         # Where the original's fake driver looks for the cloud that it will not call.
         clouds = base / "clouds.yaml"
         clouds.write_text("clouds: {fake: {auth: {username: a, password: a, project_name: a, auth_url: 'http://localhost'}}}\n")
@@ -87,6 +88,9 @@ class Subject:
                     part(wanted)
                 except TooLate:
                     say(f"{self.name}: out of time, the rest of this part is left out")
+                except Trouble as trouble:
+                    self.failed = True
+                    say(f"{self.name}: the rest of this part is left out: {trouble}")
 
     def look(self, block):
         if time.monotonic() >= self.deadline:
@@ -194,7 +198,7 @@ class Subject:
                 wall, cpu, output = world.client("image-list")
                 uploads = sum(line.count("| ready") for line in output.splitlines())
                 if uploads != len(world.images) * len(world.providers):
-                    sys.exit(f"image-list shows {uploads} ready uploads")
+                    raise Trouble(f"image-list shows {uploads} ready uploads")
                 self.note("list", wall)
                 self.note("list-cpu", cpu)
         if "fleet-requests" in blocks and self.runs["fleet-requests"]:
@@ -203,9 +207,9 @@ class Subject:
 
     def idle(self, daemon, component):
         session = component.ephemeralOwner
-        before = self.zookeeper.packets_of(session), cpu_seconds(daemon.pid), time.monotonic()
+        before = self.zookeeper.packets_of(session, self.certificates), cpu_seconds(daemon.pid), time.monotonic()
         time.sleep(IDLE_SECONDS)
-        after = self.zookeeper.packets_of(session), cpu_seconds(daemon.pid), time.monotonic()
+        after = self.zookeeper.packets_of(session, self.certificates), cpu_seconds(daemon.pid), time.monotonic()
         packets, cpu, seconds = (new - old for new, old in zip(after, before))
         daemon.check()
         self.note("packets", packets / seconds)
@@ -336,8 +340,11 @@ def main():
         chosen.json.write_text(text + "\n")
     if not chosen.keep:
         shutil.rmtree(chosen.base, ignore_errors=True)
-    return 0 if kept else 1
+    return 0 if kept and not ours.failed else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except Trouble as trouble:
+        sys.exit(str(trouble))

@@ -9,8 +9,8 @@ import os
 import pathlib
 import signal
 import socket
+import ssl
 import subprocess
-import sys
 import threading
 import time
 
@@ -44,6 +44,10 @@ done
 
 class TooLate(Exception):
     """The time that a subject was given is over."""
+
+
+class Trouble(Exception):
+    """Something does not work as it must for a measurement."""
 
 
 def say(text):
@@ -117,7 +121,7 @@ class Process:
     def check(self):
         if self.process.poll() is not None:
             tail = self.log.read_text(errors="replace").splitlines()[-25:]
-            sys.exit("\n".join(tail + [f"{self.argv[0]} has ended ({self.process.returncode}); its log: {self.log}"]))
+            raise Trouble("\n".join(tail + [f"{self.argv[0]} has ended ({self.process.returncode}); its log: {self.log}"]))
 
     def __enter__(self):
         return self
@@ -199,7 +203,7 @@ class ZooKeeper(Process):
                 if self.ask("srvr").startswith("Zookeeper version"):
                     return
             time.sleep(0.1)
-        sys.exit(f"ZooKeeper does not answer; its log: {self.log}")
+        raise Trouble(f"ZooKeeper does not answer; its log: {self.log}")
 
     def warm_up(self):
         """A fresh JVM is slow, and would make everybody look so."""
@@ -221,26 +225,35 @@ class ZooKeeper(Process):
         client.chroot = chroot
         return client
 
-    def ask(self, word):
-        with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
+    def ask(self, word, certificates=None):
+        """The answer to a four-letter word. The TLS port answers for itself alone."""
+        port = self.tls_port if certificates else self.port
+        with socket.create_connection(("localhost", port), 5) as connection:
+            if certificates:
+                context = ssl.create_default_context(cafile=certificates.ca)
+                context.load_cert_chain(certificates.cert, certificates.key)
+                connection = context.wrap_socket(connection, server_hostname="localhost")
             connection.settimeout(5)
             connection.sendall(word.encode())
             answer = b""
-            while chunk := connection.recv(1 << 16):
-                answer += chunk
+            # ZooKeeper ends without a goodbye in TLS.
+            with contextlib.suppress(ssl.SSLEOFError):
+                while chunk := connection.recv(1 << 16):
+                    answer += chunk
+            connection.close()
         return answer.decode()
 
     def transactions(self):
         line = next(line for line in self.ask("srvr").splitlines() if line.startswith("Zxid"))
         return int(line.split()[1], 16) & 0xFFFFFFFF
 
-    def packets_of(self, session):
+    def packets_of(self, session, certificates):
         """Packets from and to the connection of a session."""
-        for line in self.ask("cons").splitlines():
+        for line in self.ask("cons", certificates).splitlines():
             if f"sid={session:#x}," in line:
                 fields = dict(word.split("=", 1) for word in line.split("(", 1)[1].rstrip(")").split(",") if "=" in word)
                 return int(fields["recved"]) + int(fields["sent"])
-        raise RuntimeError(f"ZooKeeper knows no connection of the session {session:#x}")
+        raise Trouble(f"ZooKeeper knows no connection of the session {session:#x}")
 
 
 def free_port():
@@ -313,7 +326,7 @@ class World:
         wall = time.perf_counter() - begun
         after = os.times()
         if done.returncode:
-            sys.exit(f"{' '.join(argv)} failed: {done.stderr}{done.stdout}")
+            raise Trouble(f"{' '.join(argv)} failed: {done.stderr}{done.stdout}")
         cpu = after.children_user + after.children_system - before.children_user - before.children_system
         return wall * 1000, cpu * 1000, done.stdout
 
@@ -335,7 +348,7 @@ class World:
                 if time.monotonic() >= self.subject.deadline:
                     raise TooLate
                 if time.monotonic() >= limit:
-                    sys.exit(f"waited in vain for {what}; the daemon's log: {daemon.log}")
+                    raise Trouble(f"waited in vain for {what}; the daemon's log: {daemon.log}")
 
     def component(self, daemon, known):
         """The path and the stat of the component that is registered since."""
@@ -371,7 +384,7 @@ class World:
             data, stat = self.zk.get(path, watch=watch)
             found = json.loads(data)["state"]
             if found == "failed":
-                sys.exit(f"{path} has failed; the daemon's log: {daemon.log}")
+                raise Trouble(f"{path} has failed; the daemon's log: {daemon.log}")
             return stat if found == state else None
 
         return self.wait(daemon, look, limit, f"{path} to be {state}")
@@ -407,7 +420,7 @@ class World:
             if time.monotonic() >= self.subject.deadline:
                 raise TooLate
             if time.monotonic() >= limit:
-                sys.exit(f"not all uploads became ready; the daemon's log: {daemon.log}")
+                raise Trouble(f"not all uploads became ready; the daemon's log: {daemon.log}")
             # The disk says when it is worth to ask ZooKeeper, which must not be kept busy by us.
             time.sleep(0.2)
             if len({path.name[:-39] for path in (self.dir / "images").glob("*.qcow2")}) < len(self.images):

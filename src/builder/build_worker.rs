@@ -103,8 +103,13 @@ impl BuildJob {
         record.set_state(if ready { BuildState::Ready } else { BuildState::Failed });
         // Nobody but the holder of the lock writes a record that is `building`: its version is the first.
         if let Err(error) = images.write_build(name, &id, &record, 0) {
-            warn!(log, "the build is thrown away: its record cannot be written"; "reason" => %error);
-            self.remove_files(&id, &log);
+            if error.is(ZkErrorKind::Unavailable) {
+                // It may have been written, and then the files are wanted. If not, the janitor finds both.
+                warn!(log, "it is not known whether the build was recorded"; "reason" => %error);
+            } else {
+                warn!(log, "the build is thrown away: it cannot be recorded"; "reason" => %error);
+                self.remove_files(&id, &log);
+            }
             return Err(error);
         }
         if ready {

@@ -177,6 +177,6 @@ impl Crew {
 pub(super) fn at_provider(cleanup: &Cleanup) -> Option<&str> {
     match &cleanup.what {
         Garbage::Upload { provider, .. } => Some(provider),
-        Garbage::Files | Garbage::Format(_) | Garbage::Build | Garbage::MarkUpload { .. } => None,
+        Garbage::Files | Garbage::Format(_) | Garbage::Build(_) | Garbage::MarkUpload { .. } => None,
     }
 }

@@ -120,6 +120,7 @@ impl NodePoolBuilder {
             let job = CleanupJob {
                 cleanup: cleanup.clone(),
                 provider,
+                config: Arc::clone(&self.config),
                 images_dir: self.images_dir.clone(),
                 images: self.images.clone(),
                 log,

@@ -12,6 +12,8 @@ use slog::{Logger, info};
 
 use super::local_builds;
 use super::plan::{Cleanup, Garbage};
+use super::upload_worker::{PROPERTY_BUILD, PROPERTY_PROVIDER, PROPERTY_UPLOAD};
+use crate::config::Config;
 use crate::model::{BuildState, Upload, UploadState};
 use crate::zk::{Images, Lock, ZkError};
 
@@ -24,6 +26,8 @@ pub struct CleanupJob {
     pub cleanup: Cleanup,
     /// The provider that has to be asked; set for [`Garbage::Upload`].
     pub provider: Option<Arc<dyn Provider>>,
+    /// The configuration that it was ordered under.
+    pub config: Arc<Config>,
     /// Where the files are.
     pub images_dir: PathBuf,
     /// The records.
@@ -52,8 +56,8 @@ impl Job for CleanupJob {
         match what {
             Garbage::Files => format!("removing the files of {image}-{build}"),
             Garbage::Format(format) => format!("removing {image}-{build}.{format}"),
-            Garbage::Build => format!("removing the build {image}-{build}"),
-            Garbage::MarkUpload { provider, upload } => {
+            Garbage::Build(_) => format!("removing the build {image}-{build}"),
+            Garbage::MarkUpload { provider, upload, .. } => {
                 format!("marking upload {upload} of {image}-{build} to {provider}")
             }
             Garbage::Upload { provider, upload } => {
@@ -83,8 +87,8 @@ impl CleanupJob {
         match &self.cleanup.what {
             Garbage::Files => self.remove_ownerless_files(),
             Garbage::Format(format) => self.remove_format(format),
-            Garbage::Build => self.remove_build(),
-            Garbage::MarkUpload { provider, upload } => self.mark_upload(provider, upload),
+            Garbage::Build(was) => self.remove_build(*was),
+            Garbage::MarkUpload { provider, upload, was } => self.mark_upload(provider, upload, *was),
             Garbage::Upload { provider, upload } => self.delete_upload(provider, upload, stop),
         }
     }
@@ -108,68 +112,77 @@ impl CleanupJob {
         if wanted { Ok(Done::LeftAlone) } else { self.remove_files() }
     }
 
+    /// A format that every provider had when this was ordered: asked of ZooKeeper itself, because what
+    /// ordered it was a copy.
     fn remove_format(&self, format: &str) -> CleanupOutcome {
         let Cleanup { image, build, .. } = &self.cleanup;
+        for (provider, config) in &self.config.providers {
+            let needs = config
+                .images()
+                .is_some_and(|settings| settings.format == format && settings.diskimages.contains_key(image));
+            if !needs {
+                continue;
+            }
+            let uploads = self.images.read_uploads(image, build, provider).map_err(zk)?;
+            if !uploads.iter().any(|upload| upload.record.state == UploadState::Ready) {
+                return Ok(Done::LeftAlone);
+            }
+        }
         info!(self.log, "removing a format that every provider has"; "format" => format);
         local_builds::remove_format(&self.images_dir, image, build, format)
             .map(|()| Done::Removed)
             .map_err(|error| error.to_string())
     }
 
-    /// The lock that proves that nobody works on the build in its present state.
-    fn lock_build(&self, state: BuildState) -> Result<Option<Lock>, ZkError> {
+    /// Removes the build if it is still in the state that made it garbage.
+    fn remove_build(&self, was: BuildState) -> CleanupOutcome {
         let Cleanup { image, build, .. } = &self.cleanup;
-        match state {
+        // The lock that proves that nobody works on the build in that state.
+        let lock = match was {
             BuildState::Building => self.images.lock_builds(image),
             _ => self.images.lock_build(image, build),
-        }
-    }
-
-    fn remove_build(&self) -> CleanupOutcome {
-        let Cleanup { image, build, .. } = &self.cleanup;
-        let Some((seen, _)) = self.images.read_build(image, build).map_err(zk)? else {
-            return Ok(Done::LeftAlone);
         };
-        let Some(lock) = self.lock_build(seen.state).map_err(zk)? else { return Ok(Done::LeftAlone) };
+        let Some(lock) = lock.map_err(zk)? else { return Ok(Done::LeftAlone) };
         let images = self.images.under(&lock);
-        let Some((mut record, version)) = images.read_build(image, build).map_err(zk)? else {
+        let found = images.read_build(image, build).map_err(zk)?;
+        let Some((mut record, version)) = found.filter(|(record, _)| record.state == was) else {
             return Ok(Done::LeftAlone);
         };
-        if record.state != seen.state {
-            return Ok(Done::LeftAlone); // It has changed before the lock was ours: to be planned anew.
-        }
         if record.state != BuildState::Deleting {
             record.set_state(BuildState::Deleting);
             images.write_build(image, build, &record, version).map_err(zk)?;
         }
         self.remove_files()?;
         if images.delete_build(image, build).map_err(zk)? {
-            info!(self.log, "the build is removed"; "was" => %seen.state);
+            info!(self.log, "the build is removed"; "was" => %was);
         }
         Ok(Done::Removed)
     }
 
-    /// The upload's record under the lock that allows to change it, if it is still there and nobody works
-    /// on it.
-    fn lock_upload(&self, provider: &str, id: &str) -> Result<Option<(Lock, Upload)>, ZkError> {
+    /// The upload's record under the lock that allows to change it, if it is still in the state that made
+    /// it garbage and nobody works on it.
+    fn lock_upload(
+        &self,
+        provider: &str,
+        id: &str,
+        was: UploadState,
+    ) -> Result<Option<(Lock, Upload)>, ZkError> {
         let Cleanup { image, build, .. } = &self.cleanup;
-        let read = |images: &Images| images.read_upload(image, build, provider, id);
-        let Some((seen, _)) = read(&self.images)? else { return Ok(None) };
-        let lock = match seen.state {
+        let lock = match was {
             UploadState::Uploading => self.images.lock_uploads(image, build, provider)?,
             _ => self.images.lock_upload(image, build, provider, id)?,
         };
         let Some(lock) = lock else { return Ok(None) };
-        let found = read(&self.images.under(&lock))?.filter(|(record, _)| record.state == seen.state);
+        let found = self.images.under(&lock).read_upload(image, build, provider, id)?;
+        let found = found.filter(|(record, _)| record.state == was);
         Ok(found.map(|(record, version)| (lock, Upload { id: id.to_owned(), record, version })))
     }
 
-    fn mark_upload(&self, provider: &str, id: &str) -> CleanupOutcome {
+    fn mark_upload(&self, provider: &str, id: &str, was: UploadState) -> CleanupOutcome {
         let Cleanup { image, build, .. } = &self.cleanup;
-        let Some((lock, mut upload)) = self.lock_upload(provider, id).map_err(zk)? else {
+        let Some((lock, mut upload)) = self.lock_upload(provider, id, was).map_err(zk)? else {
             return Ok(Done::LeftAlone);
         };
-        let was = upload.record.state;
         upload.record.set_state(UploadState::Deleting);
         self.images.under(&lock).write_upload(image, build, provider, &upload).map_err(zk)?;
         info!(self.log, "the upload is marked for deletion"; "provider" => provider, "upload" => id, "was" => %was);
@@ -181,32 +194,34 @@ impl CleanupJob {
         let Some(store) = self.provider.as_ref().and_then(|provider| provider.images()) else {
             return Ok(Done::LeftAlone);
         };
-        let Some((lock, upload)) = self.lock_upload(provider, id).map_err(zk)? else {
-            return Ok(Done::LeftAlone);
-        };
-        if upload.record.state != UploadState::Deleting {
-            return Ok(Done::LeftAlone);
-        }
+        let locked = self.lock_upload(provider, id, UploadState::Deleting).map_err(zk)?;
+        let Some((lock, upload)) = locked else { return Ok(Done::LeftAlone) };
         let call = CallContext { stop: stop.deadline_in(DELETE_LIMIT), log: self.log.clone() };
         match &upload.record.external_id {
             Some(external_id) => store.delete(&call, external_id).map_err(|error| error.to_string())?,
-            // The record was never finished, but the provider may have got the image all the same.
-            None => self.delete_unrecorded(store, &call, id)?,
+            None => self.delete_unrecorded(store, &call, provider, id)?,
         }
         self.images.under(&lock).delete_upload(image, build, provider, id).map_err(zk)?;
         info!(self.log, "the upload is deleted"; "provider" => provider, "upload" => id);
         Ok(Done::Removed)
     }
 
+    /// The record was never finished, but the provider may have got the image all the same: it is known by
+    /// its properties. Upload ids count for each provider by itself, and several providers may share one
+    /// store, so the provider's name is one of them.
     fn delete_unrecorded(
         &self,
         store: &dyn ProviderImages,
         call: &CallContext,
+        provider: &str,
         id: &str,
     ) -> Result<(), String> {
         for image in store.list(call).map_err(|error| error.to_string())? {
             let has = |key: &str, value: &str| image.properties.get(key).is_some_and(|found| found == value);
-            if has("nodepool_build_id", &self.cleanup.build) && has("nodepool_upload_id", id) {
+            if has(PROPERTY_BUILD, &self.cleanup.build)
+                && has(PROPERTY_UPLOAD, id)
+                && has(PROPERTY_PROVIDER, provider)
+            {
                 store.delete(call, &image.id).map_err(|error| error.to_string())?;
             }
         }

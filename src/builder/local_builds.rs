@@ -114,8 +114,12 @@ fn remove_where(images_dir: &Path, wanted: impl Fn(&str) -> bool) -> io::Result<
             continue;
         }
         let path = entry.path();
-        let removed =
-            if entry.file_type()?.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        let removed = match (entry.file_type()?.is_dir(), path.extension().is_some_and(|end| end == "d")) {
+            (false, _) => fs::remove_file(&path),
+            (true, true) => fs::remove_dir_all(&path),
+            // A build leaves no other directory, so this one is somebody else's.
+            (true, false) => continue,
+        };
         match removed {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(io::Error::new(

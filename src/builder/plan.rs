@@ -103,14 +103,17 @@ pub enum Garbage {
     Files,
     /// The file of a format that every provider has (`delete-after-upload`).
     Format(String),
-    /// The whole build: it is marked `deleting`, its files go, and its record with the last upload.
-    Build,
+    /// The whole build: it is marked `deleting`, its files go, and its record with the last upload. With the
+    /// state that makes it garbage: in another one it may be the best that there is.
+    Build(BuildState),
     /// An upload: it is marked `deleting`.
     MarkUpload {
         /// Its provider.
         provider: String,
         /// Its id.
         upload: String,
+        /// The state that makes it garbage.
+        was: UploadState,
     },
     /// An upload that is marked: it is deleted at the provider, and then its record.
     Upload {
@@ -126,7 +129,7 @@ impl Garbage {
     pub fn provider(&self) -> Option<&str> {
         match self {
             Self::MarkUpload { provider, .. } | Self::Upload { provider, .. } => Some(provider),
-            Self::Files | Self::Format(_) | Self::Build => None,
+            Self::Files | Self::Format(_) | Self::Build(_) => None,
         }
     }
 }
@@ -249,8 +252,10 @@ fn plan_cleanups(facts: &Facts<'_>, plan: &mut Plan) {
     }
     for (id, _) in facts.local.builds(&image.name) {
         let unknown = !image.builds.contains_key(id) && !image.damaged.contains(id);
+        // Ten digits, as old ids have, may be anything in a name: only of a known image they are an id.
+        let ours = id.len() > 10 || facts.disk_image().is_some() || !image.builds.is_empty();
         // The record of a build that has just begun may not have been seen yet.
-        if unknown && !facts.busy.build {
+        if unknown && ours && !facts.busy.build {
             garbage.push((id, Garbage::Files));
         }
     }
@@ -294,7 +299,7 @@ fn clean_upload(
     let settings = facts.config.providers.get(provider)?.images()?;
     let name = (provider.to_owned(), upload.id.clone());
     let (mark, delete) = (
-        Garbage::MarkUpload { provider: name.0.clone(), upload: name.1.clone() },
+        Garbage::MarkUpload { provider: name.0.clone(), upload: name.1.clone(), was: upload.record.state },
         Garbage::Upload { provider: name.0, upload: name.1 },
     );
     let in_progress = build.providers.get(provider).is_some_and(|at| at.locked)
@@ -324,13 +329,14 @@ fn clean_build(facts: &Facts<'_>, build: &Build) -> Option<Garbage> {
     }
     let foreign = build.record.builder_id.as_deref() != Some(facts.builder_id);
     let never_uploaded = build.record.state == BuildState::Ready && none_left;
-    // Its own builder is about to upload it, or decides itself that it need not be.
-    if foreign && never_uploaded && facts.disk_image().is_some() {
+    // Its own builder is about to upload it, or decides itself that it need not be. Not even an image that
+    // this builder's file does not have: the other's file may be the newer one.
+    if foreign && never_uploaded {
         return None;
     }
     let marked = build.record.state == BuildState::Deleting;
     if !marked || none_left {
-        return Some(Garbage::Build);
+        return Some(Garbage::Build(build.record.state));
     }
     // Marked, but its uploads are still there: slow clouds need not hold up the disk.
     facts.local.has(&facts.image.name, &build.id).then_some(Garbage::Files)

@@ -18,10 +18,19 @@ use crate::config::DiskImage;
 use crate::model::{BuildRecord, BuildState, Upload, UploadRecord, UploadState, now};
 use crate::zk::{Images, ZkError, ZkErrorKind};
 
+/// The property of an image at a provider that names its build.
+pub(super) const PROPERTY_BUILD: &str = "nodepool_build_id";
+/// The property that names its upload.
+pub(super) const PROPERTY_UPLOAD: &str = "nodepool_upload_id";
+/// The property that names its provider. The original does not write it.
+pub(super) const PROPERTY_PROVIDER: &str = "nodepool_provider_name";
+
 /// How long a deletion may take that cleans up after a failed or cancelled upload.
 const UNDO_LIMIT: Duration = Duration::from_secs(5);
 /// How long a hook may take: it is a program of the operator, but must not hold a worker for ever.
 const HOOK_LIMIT: Duration = Duration::from_secs(3600);
+/// How long a hook that is told to end may take to clean up after itself.
+const HOOK_GRACE: Duration = Duration::from_secs(2);
 
 /// An ordered upload.
 pub struct UploadJob {
@@ -113,9 +122,16 @@ impl UploadJob {
         // Nobody but the holder of the lock writes a record that is `uploading`: its version is the first.
         let upload = Upload { id, record, version: 0 };
         if let Err(error) = images.write_upload(image, build, provider, &upload) {
-            warn!(log, "the upload is thrown away: its record cannot be written"; "reason" => %error);
-            if let Ok(external_id) = &stored {
-                self.undo(store, external_id, &log);
+            match (&stored, error.kind()) {
+                // It may have been written, and then the image is wanted. If not, the janitor finds both.
+                (_, ZkErrorKind::Unavailable) => {
+                    warn!(log, "it is not known whether the upload was recorded"; "reason" => %error);
+                }
+                (Ok(external_id), _) => {
+                    warn!(log, "the upload is thrown away: it cannot be recorded"; "reason" => %error);
+                    self.undo(store, external_id, &log);
+                }
+                (Err(_), _) => {}
             }
             return Err(error);
         }
@@ -124,7 +140,7 @@ impl UploadJob {
                 info!(log, "the upload is ready"; "id" => external_id);
                 UploadOutcome::Ready
             }
-            Err(error) if error.kind() == ErrorKind::Cancelled => {
+            Err(error) if error.kind() == ErrorKind::Cancelled && stop.is_stopped() => {
                 info!(log, "the upload was cancelled");
                 UploadOutcome::Cancelled
             }
@@ -168,8 +184,9 @@ impl UploadJob {
         if let Some(own) = self.settings.diskimages.get(&self.image.name) {
             properties.extend(own.meta.clone());
         }
-        properties.insert("nodepool_build_id".to_owned(), self.build.clone());
-        properties.insert("nodepool_upload_id".to_owned(), upload_id.to_owned());
+        properties.insert(PROPERTY_BUILD.to_owned(), self.build.clone());
+        properties.insert(PROPERTY_UPLOAD.to_owned(), upload_id.to_owned());
+        properties.insert(PROPERTY_PROVIDER.to_owned(), self.provider_name.clone());
         let image = ImageUpload {
             name: name.to_owned(),
             file: file.clone(),
@@ -212,7 +229,10 @@ impl UploadJob {
         let mut child = started.map_err(|error| failed(format!("cannot be run: {error}")))?;
         let status = match child.wait(&stop.deadline_in(HOOK_LIMIT)) {
             Ok(status) => status.map_err(|error| failed(format!("cannot be waited for: {error}")))?,
-            Err(why) => return Err(Error::from(why)),
+            Err(why) => {
+                let _ = child.terminate(HOOK_GRACE);
+                return Err(Error::from(why));
+            }
         };
         let mut said = Vec::new();
         // What it said is for the log only, so a part of it will do.

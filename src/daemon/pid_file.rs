@@ -121,4 +121,29 @@ mod tests {
         assert!(!is_at(&file, &path), "another file of the same name");
         fs::remove_file(path).unwrap();
     }
+
+    /// Found while reading: a daemon could lock the file that another one was just removing, and then ran
+    /// with a pid file that nobody could see.
+    #[test]
+    fn daemons_that_come_and_go_never_run_without_a_pid_file() {
+        let path = std::env::temp_dir().join(format!("pid-file-race-{}", std::process::id()));
+        let come_and_go = |path: PathBuf| {
+            for _ in 0..3000 {
+                if let Ok(mut pid) = PidFile::lock(&path) {
+                    pid.write().unwrap();
+                    assert!(is_at(&pid.file, &path), "its pid file is another's, or gone");
+                }
+            }
+        };
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                std::thread::spawn({
+                    let path = path.clone();
+                    move || come_and_go(path)
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert!(!path.exists());
+    }
 }

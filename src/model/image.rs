@@ -13,6 +13,8 @@ pub struct Image {
     pub paused: bool,
     /// When a build was requested by hand, UNIX seconds.
     pub request: Option<f64>,
+    /// How often that request was renewed: whoever asks again wants no waiting after a failure.
+    pub request_renewed: i32,
     /// Whether somebody holds the build lock.
     pub build_locked: bool,
     /// When the parent of the build lock was made, UNIX seconds; needed to tell a pending request.

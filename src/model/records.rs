@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::time::now;
 
 /// The state of an image build.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BuildState {
     /// The build command runs, if somebody holds the image's build lock.
@@ -24,7 +24,7 @@ pub enum BuildState {
 }
 
 /// The state of an upload of a build to a provider.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UploadState {
     /// The provider receives the image, if somebody holds the upload lock.

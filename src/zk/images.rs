@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::error::{ZkErrorKind, ZkResult, optional};
+use super::error::{ZkError, ZkErrorKind, ZkResult, optional};
 use super::lock::Lock;
 use super::session::Session;
 use super::tree::Node;
@@ -129,8 +129,12 @@ impl Images {
         let providers = format!("{}/providers", build_path(image, id));
         for provider in optional(self.session.children(&providers))?.unwrap_or_default() {
             let uploads = optional(self.session.children(&uploads_path(image, id, &provider)))?;
-            if uploads.unwrap_or_default().iter().any(|name| name != "lock") {
-                return Ok(false);
+            for upload in uploads.unwrap_or_default().iter().filter(|name| *name != "lock") {
+                let found = optional(self.session.get(&upload_path(image, id, &provider, upload)))?;
+                // Without any data it is no record but what a lock has left of one.
+                if found.is_some_and(|(data, _)| !data.is_empty()) {
+                    return Ok(false);
+                }
             }
         }
         self.session.delete_tree(&build_path(image, id)).map(|()| true)
@@ -150,7 +154,11 @@ impl Images {
         let mut at_least = 0;
         loop {
             let Some(stat) = self.session.stat(&parent)? else {
-                self.session.ensure_path(&parent)?;
+                let below = format!("providers/{provider}/images");
+                if !self.session.ensure_below(&build_path(image, build), &below)? {
+                    let why = format!("the build {image}-{build} has been deleted");
+                    return Err(ZkError::new(ZkErrorKind::NoNode, why));
+                }
                 continue;
             };
             // The crate refuses a path that ends with a slash, so it cannot ask for a sequential znode whose
@@ -186,9 +194,19 @@ impl Images {
         self.session.stat(&request_path(image)).map(|stat| stat.map(|stat| stat.created()))
     }
 
-    /// Asks for a build by hand. Asking again changes nothing.
+    /// Asks for a build by hand. Asking again renews the request, so that a builder that waits after a
+    /// failure does not wait any longer.
     pub fn request_build(&self, image: &str) -> ZkResult<()> {
-        self.session.ensure_path(&request_path(image))
+        let path = request_path(image);
+        match self.session.stat(&path)? {
+            None => self.session.ensure_path(&path),
+            Some(stat) => match self.session.set(&path, b"", stat.version) {
+                // It is gone, or somebody else has renewed it.
+                Err(error) if error.is(ZkErrorKind::NoNode) => self.session.ensure_path(&path),
+                Err(error) if error.is(ZkErrorKind::BadVersion) => Ok(()),
+                other => other.map(|_| ()),
+            },
+        }
     }
 
     /// Removes the request by hand, if there is one.
@@ -207,26 +225,27 @@ impl Images {
 
     /// Takes the lock under which the image may be built.
     pub fn lock_builds(&self, image: &str) -> ZkResult<Option<Lock>> {
-        self.lock(&builds_path(image))
+        self.lock("", &format!("{}/lock", &builds_path(image)[1..]))
     }
 
     /// Takes the lock under which a build's record may be marked or removed.
     pub fn lock_build(&self, image: &str, id: &str) -> ZkResult<Option<Lock>> {
-        self.lock(&build_path(image, id))
+        self.lock(&build_path(image, id), "lock")
     }
 
     /// Takes the lock under which a build may be uploaded to a provider.
     pub fn lock_uploads(&self, image: &str, build: &str, provider: &str) -> ZkResult<Option<Lock>> {
-        self.lock(&uploads_path(image, build, provider))
+        self.lock(&build_path(image, build), &format!("providers/{provider}/images/lock"))
     }
 
     /// Takes the lock under which an upload's record may be marked or removed.
     pub fn lock_upload(&self, image: &str, build: &str, provider: &str, id: &str) -> ZkResult<Option<Lock>> {
-        self.lock(&upload_path(image, build, provider, id))
+        self.lock(&upload_path(image, build, provider, id), "lock")
     }
 
-    fn lock(&self, parent: &str) -> ZkResult<Option<Lock>> {
-        Lock::try_acquire(&self.session, &format!("{parent}/lock"), &self.holder)
+    /// The lock at `below` of a record, which is empty for what is no part of a record.
+    fn lock(&self, record: &str, below: &str) -> ZkResult<Option<Lock>> {
+        Lock::try_acquire(&self.session, record, below, &self.holder)
     }
 }
 
@@ -265,6 +284,7 @@ pub fn decode_image(name: &str, node: &Node, damaged: &mut dyn FnMut(&str, &Reco
         name: name.to_owned(),
         paused: node.at("pause").is_some(),
         request: node.at("request-build").map(|request| request.created),
+        request_renewed: node.at("request-build").map_or(0, |request| request.version),
         ..Image::default()
     };
     let Some(builds) = node.at("builds") else { return image };
@@ -306,7 +326,8 @@ fn decode_providers(
                 }
                 Err(error) => {
                     damaged(&upload_path(image, build, provider, id), &error);
-                    at.damaged = true;
+                    // Without any data it is no record but what a lock has left of one: nothing hangs on it.
+                    at.damaged |= !node.data.is_empty();
                 }
             }
         }

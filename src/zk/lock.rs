@@ -18,22 +18,30 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock at `path` if nobody holds it, and waits for nobody. `holder` tells people who it is.
-    pub fn try_acquire(session: &Session, path: &str, holder: &str) -> ZkResult<Option<Self>> {
+    /// Takes the lock at `<base>/<below>` if nobody holds it, and waits for nobody. `holder` tells people
+    /// who it is. What is missing below `base` is made, but never `base` itself: that is a record, and if it
+    /// is gone there is nothing to be locked.
+    pub fn try_acquire(session: &Session, base: &str, below: &str, holder: &str) -> ZkResult<Option<Self>> {
         let session = session.pin();
+        let path = format!("{base}/{below}");
         let wanted = format!("{path}/{}{MARK}", Uuid::new_v4().simple());
         let contend = || session.create_ephemeral(&wanted, holder.as_bytes());
         let contender = match contend() {
             Err(error) if error.is(ZkErrorKind::NoNode) => {
-                session.ensure_path(path)?;
-                contend()?
+                if !session.ensure_below(base, below)? {
+                    return Ok(None);
+                }
+                match contend() {
+                    Err(error) if error.is(ZkErrorKind::NoNode) => return Ok(None),
+                    other => other?,
+                }
             }
             other => other?,
         };
         // From here on the znode is ours to remove, whatever happens.
         let lock = Self { session, contender };
         let own = sequence(&lock.contender);
-        let others = lock.session.children(path)?;
+        let others = lock.session.children(&path)?;
         let first = others.iter().filter_map(|name| sequence(name)).min();
         Ok((first == own).then_some(lock))
     }

@@ -177,11 +177,31 @@ impl Session {
         }
     }
 
-    /// Replaces a znode's data if it still has `version`, and returns its new version.
+    /// Makes the znodes along `below` that are missing, one after the other from `base` downwards, all
+    /// without data. False if `base` does not exist.
+    pub fn ensure_below(&self, base: &str, below: &str) -> ZkResult<bool> {
+        if base.is_empty() {
+            return self.ensure_path(&format!("/{below}")).map(|()| true);
+        }
+        let mut path = base.to_owned();
+        for name in below.split('/') {
+            path = format!("{path}/{name}");
+            match self.create(&path, b"") {
+                Ok(()) => {}
+                Err(error) if error.is(ZkErrorKind::NodeExists) => {}
+                Err(error) if error.is(ZkErrorKind::NoNode) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Replaces a znode's data if it still has `version`, and returns its new version. `Unavailable` leaves
+    /// open whether it was done; every other error says that it was not.
     pub fn set(&self, path: &str, data: &[u8], version: i32) -> ZkResult<i32> {
         let next = version.wrapping_add(1);
         let mut in_doubt = false;
-        self.repeat("set", path, |client| match client.set(path, data, Some(version)) {
+        let done = self.repeat("set", path, |client| match client.set(path, data, Some(version)) {
             Err(Failure::Answer(ZkErrorKind::BadVersion, _))
                 if in_doubt && version_with(client, path, data)? == Some(next) =>
             {
@@ -190,7 +210,15 @@ impl Session {
             other => {
                 other.map(|stat| stat.version).inspect_err(|failure| in_doubt |= failure.is_connection_loss())
             }
-        })
+        });
+        match done {
+            // It may have been done before the session was lost.
+            Err(error) if in_doubt && error.is(ZkErrorKind::SessionLost) => {
+                let why = format!("set {path}: the session was lost before the answer came");
+                Err(ZkError::new(ZkErrorKind::Unavailable, why))
+            }
+            done => done,
+        }
     }
 
     /// Deletes a znode, if it still has `version` where one is given.

@@ -119,7 +119,7 @@ fn two_thousand_changes_end_in_the_same_tree() {
                     // Several at the same node: whichever comes first may win.
                     match fastrand::u8(..4) {
                         0 => drop(writer.delete_tree(&node)),
-                        1 => drop(nodepool::zk::Lock::try_acquire(writer, &format!("{node}/lock"), "x")),
+                        1 => drop(nodepool::zk::Lock::try_acquire(writer, &node, "lock", "x")),
                         2 => drop(writer.ensure_path(&format!("{node}/child"))),
                         _ => {
                             let version = writer.stat(&node).unwrap().map_or(0, |stat| stat.version);

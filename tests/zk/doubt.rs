@@ -71,7 +71,7 @@ fn a_lock_whose_answer_was_lost_is_held_once() {
     let (session, _thread) = connect(&config(proxy.port(), sandbox.chroot(), SOON));
     let zk = sandbox.zk();
     session.ensure_path("/lock").unwrap();
-    let take = |s: &Session| Lock::try_acquire(s, "/lock", "test");
+    let take = |s: &Session| Lock::try_acquire(s, "", "lock", "test");
     let lock = without_answer(&proxy, &session, take, || zk.children("/lock").len() == 1).unwrap();
     assert!(lock.is_some());
     assert_eq!(zk.children("/lock").len(), 1);
@@ -86,7 +86,7 @@ fn a_lock_that_is_released_during_an_outage_is_free_after_it() {
     let (session, _thread) = connect(&config(proxy.port(), sandbox.chroot(), SOON));
     let zk = sandbox.zk();
     for _ in 0..5 {
-        let lock = Lock::try_acquire(&session, "/lock", "test").unwrap().unwrap();
+        let lock = Lock::try_acquire(&session, "", "lock", "test").unwrap().unwrap();
         let before = session.status();
         proxy.set(Net::Refuse);
         proxy.cut();
@@ -109,7 +109,7 @@ fn a_contender_that_was_given_up_in_doubt_does_not_keep_the_lock() {
     let before = session.status();
     proxy.set(Net::LoseAnswers);
     std::thread::scope(|scope| {
-        let calling = scope.spawn(|| Lock::try_acquire(&session, "/lock", "test"));
+        let calling = scope.spawn(|| Lock::try_acquire(&session, "", "lock", "test"));
         zk.wait_children("/lock", SOON, |names| names.len() == 1);
         proxy.set(Net::Refuse);
         proxy.cut();

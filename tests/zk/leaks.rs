@@ -24,7 +24,7 @@ fn reconnects_and_counts() {
     let before = count();
     for round in 0..20 {
         let was = session.status().connection;
-        let lock = Lock::try_acquire(&session, "/leaks/lock", "us").unwrap();
+        let lock = Lock::try_acquire(&session, "", "leaks/lock", "us").unwrap();
         if round % 5 == 0 {
             proxy.set(Net::Silent);
             eventually(SOON, "the silence to be noticed", || (!session.status().connected).then_some(()));

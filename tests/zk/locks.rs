@@ -12,23 +12,23 @@ fn a_second_contender_is_refused_until_the_first_lets_go() {
     let sandbox = Sandbox::new("zk::locks::two");
     let ((ours, _one), (theirs, _two)) = (open(&sandbox), open(&sandbox));
     let zk = sandbox.zk();
-    let lock = Lock::try_acquire(&ours, "/a/b/lock", "us").unwrap().unwrap();
+    let lock = Lock::try_acquire(&ours, "", "a/b/lock", "us").unwrap().unwrap();
     let names = zk.children("/a/b/lock");
     assert!(names.len() == 1 && names[0].len() == 32 + 8 + 10, "{names:?}");
     assert_eq!(zk.get(&format!("/a/b/lock/{}", names[0])).unwrap().data, b"us");
-    assert!(Lock::try_acquire(&theirs, "/a/b/lock", "them").unwrap().is_none());
-    assert!(Lock::try_acquire(&ours, "/a/b/lock", "us").unwrap().is_none());
+    assert!(Lock::try_acquire(&theirs, "", "a/b/lock", "them").unwrap().is_none());
+    assert!(Lock::try_acquire(&ours, "", "a/b/lock", "us").unwrap().is_none());
     assert_eq!(zk.children("/a/b/lock"), names, "who is refused leaves nothing behind");
     drop(lock);
     assert!(zk.children("/a/b/lock").is_empty());
-    assert!(Lock::try_acquire(&theirs, "/a/b/lock", "them").unwrap().is_some());
+    assert!(Lock::try_acquire(&theirs, "", "a/b/lock", "them").unwrap().is_some());
 }
 
 #[test]
 fn a_lock_goes_with_its_session() {
     let sandbox = Sandbox::new("zk::locks::session");
     let (session, thread) = open(&sandbox);
-    let lock = Lock::try_acquire(&session, "/lock", "us").unwrap().unwrap();
+    let lock = Lock::try_acquire(&session, "", "lock", "us").unwrap().unwrap();
     drop(thread);
     assert!(sandbox.zk().children("/lock").is_empty());
     drop(lock);
@@ -41,10 +41,10 @@ fn kazoos_contenders_and_ours_exclude_each_other() {
     {
         let zk = sandbox.zk();
         zk.hold_lock("/lock");
-        assert!(Lock::try_acquire(&session, "/lock", "us").unwrap().is_none());
+        assert!(Lock::try_acquire(&session, "", "lock", "us").unwrap().is_none());
     }
     let lock = eventually(SOON, "the lock of a client that has gone", || {
-        Lock::try_acquire(&session, "/lock", "us").unwrap()
+        Lock::try_acquire(&session, "", "lock", "us").unwrap()
     });
     let zk = sandbox.zk();
     let sequence = |name: &str| name.rsplit_once("__lock__").unwrap().1.to_owned();
@@ -56,7 +56,7 @@ fn kazoos_contenders_and_ours_exclude_each_other() {
     drop(lock);
     zk.delete(&later);
     zk.create("/lock/README", "");
-    assert!(Lock::try_acquire(&session, "/lock", "us").unwrap().is_some());
+    assert!(Lock::try_acquire(&session, "", "lock", "us").unwrap().is_some());
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn of_many_only_one_holds_the_lock() {
         for session in [&one, &one, &two, &two] {
             scope.spawn(|| {
                 for _ in 0..25 {
-                    if let Some(lock) = Lock::try_acquire(session, "/lock", "us").unwrap() {
+                    if let Some(lock) = Lock::try_acquire(session, "", "lock", "us").unwrap() {
                         assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0, "two holders");
                         lock.session().stat("/lock").unwrap();
                         taken.fetch_add(1, Ordering::SeqCst);

@@ -18,7 +18,7 @@ fn behind(sandbox: &Sandbox<'_>) -> (Proxy, Session, SessionThread) {
 fn a_cut_connection_is_replaced_and_the_session_with_its_locks_goes_on() {
     let sandbox = Sandbox::new("zk::outage::cut");
     let (proxy, session, _thread) = behind(&sandbox);
-    let lock = Lock::try_acquire(&session, "/lock", "test").unwrap().unwrap();
+    let lock = Lock::try_acquire(&session, "", "lock", "test").unwrap().unwrap();
     let before = session.status();
     let began = Instant::now();
     for round in 1..=5 {
@@ -28,7 +28,7 @@ fn a_cut_connection_is_replaced_and_the_session_with_its_locks_goes_on() {
     eprintln!("5 cuts in {:?}", began.elapsed());
     assert_eq!(session.status().generation, before.generation);
     assert!(session.status().connection >= before.connection + 5);
-    assert!(Lock::try_acquire(&session, "/lock", "other").unwrap().is_none());
+    assert!(Lock::try_acquire(&session, "", "lock", "other").unwrap().is_none());
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn the_copy_of_a_tree_sees_what_happened_while_it_was_cut_off() {
 fn calls_without_a_connection_end_in_time_and_a_lost_session_is_noticed() {
     let sandbox = Sandbox::new("zk::outage::expired");
     let (proxy, session, _thread) = behind(&sandbox);
-    let lock = Lock::try_acquire(&session, "/lock", "test").unwrap().unwrap();
+    let lock = Lock::try_acquire(&session, "", "lock", "test").unwrap().unwrap();
     let component = Component::register(&session, "host").unwrap();
     let (tree, changes) = TreeCache::start(&session, "/tree", &log()).unwrap();
     changes.recv_timeout(SOON).unwrap();
@@ -82,13 +82,13 @@ fn calls_without_a_connection_end_in_time_and_a_lost_session_is_noticed() {
     let error = lock.session().ensure_path("/work").unwrap_err();
     assert!(error.is(ZkErrorKind::SessionLost), "{error}");
     assert!(!zk.exists("/work") && !zk.exists(component.path()));
-    let inner = Lock::try_acquire(lock.session(), "/inner", "test").unwrap_err();
+    let inner = Lock::try_acquire(lock.session(), "", "inner", "test").unwrap_err();
     assert!(inner.is(ZkErrorKind::SessionLost), "a lock under a lost lock: {inner}");
     let again = Component::register(&session, "host").unwrap();
     assert_ne!(again.path(), component.path());
     assert!(zk.exists(again.path()));
     drop(lock);
-    assert!(Lock::try_acquire(&session, "/lock", "test").unwrap().is_some());
+    assert!(Lock::try_acquire(&session, "", "lock", "test").unwrap().is_some());
     eventually(SOON, "the copy to go on", || tree.look(|root| root.at("a").map(drop)));
 }
 
@@ -157,7 +157,7 @@ fn a_session_that_was_closed_at_the_server_is_replaced() {
     let sandbox = Sandbox::new("zk::outage::closed");
     let (proxy, session, _thread) = behind(&sandbox);
     let path = session.create_ephemeral("/e", b"").unwrap();
-    let lock = Lock::try_acquire(&session, "/lock", "test").unwrap().unwrap();
+    let lock = Lock::try_acquire(&session, "", "lock", "test").unwrap().unwrap();
     let before = session.status();
     let old = owner(sandbox.server(), sandbox.chroot(), &path).unwrap();
     proxy.close_session();

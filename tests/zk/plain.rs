@@ -153,7 +153,7 @@ fn a_lock_may_be_wanted_before_the_first_connection() {
     let sandbox = Sandbox::new("zk::plain::early");
     let config = config(sandbox.server().plain_port(), sandbox.chroot(), SOON);
     let (session, _thread) = Session::start(&config, &log()).unwrap();
-    assert!(nodepool::zk::Lock::try_acquire(&session, "/lock", "test").unwrap().is_some());
+    assert!(nodepool::zk::Lock::try_acquire(&session, "", "lock", "test").unwrap().is_some());
 }
 
 /// A server without a quorum takes connections and closes them.

@@ -13,7 +13,7 @@ fn a_restarted_server_finds_the_session_and_its_locks_again() {
     // Long enough for a JVM to start on a busy machine.
     let timeout = Duration::from_secs(20);
     let (session, _thread) = connect(&config(server.plain_port(), "", timeout));
-    let lock = Lock::try_acquire(&session, "/lock", "test").unwrap().unwrap();
+    let lock = Lock::try_acquire(&session, "", "lock", "test").unwrap().unwrap();
     let (tree, changes) = TreeCache::start(&session, "/tree", &log()).unwrap();
     changes.recv_timeout(SOON).unwrap();
     let before = session.status();
@@ -89,7 +89,7 @@ fn a_stopped_server_holds_no_call_and_work_goes_on_after_it() {
 fn a_server_that_was_stopped_for_long_ends_the_session_or_keeps_it_whole() {
     let server = ZooKeeper::start();
     let (session, _thread) = connect(&config(server.plain_port(), "", T));
-    let lock = Lock::try_acquire(&session, "/lock", "test").unwrap().unwrap();
+    let lock = Lock::try_acquire(&session, "", "lock", "test").unwrap().unwrap();
     let component = Component::register(&session, "host").unwrap();
     let before = session.status();
     server.stop_signal();

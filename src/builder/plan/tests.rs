@@ -157,8 +157,8 @@ fn short(cleanup: &Cleanup) -> String {
     match &cleanup.what {
         Garbage::Files => format!("files {build}"),
         Garbage::Format(format) => format!("format {build}.{format}"),
-        Garbage::Build => format!("build {build}"),
-        Garbage::MarkUpload { provider, upload } => format!("mark {build}>{provider}/{upload}"),
+        Garbage::Build(_) => format!("build {build}"),
+        Garbage::MarkUpload { provider, upload, .. } => format!("mark {build}>{provider}/{upload}"),
         Garbage::Upload { provider, upload } => format!("delete {build}>{provider}/{upload}"),
     }
 }

@@ -96,7 +96,7 @@ fn an_uploading_record_goes_unless_somebody_holds_the_lock() {
         || World::new(BODY).build("b1", Ready, 10.0).upload("b1", "fake-a", "1", UploadState::Uploading, 5.0);
     assert_eq!(world().cleanups(), ["mark b1>fake-a/1"]);
     assert_eq!(world().with(|world| world.at("b1", "fake-a").locked = true).cleanups(), NOTHING);
-    let busy = |world: &mut World| drop(world.busy.uploads.insert(("b1".to_owned(), "fake-a".to_owned())));
+    let busy = |world: &mut World| _ = world.busy.uploads.insert(("b1".to_owned(), "fake-a".to_owned()));
     assert_eq!(world().with(busy).cleanups(), NOTHING);
 }
 
@@ -106,8 +106,7 @@ fn nothing_of_a_build_that_is_being_uploaded_goes() {
         let locked =
             World::new(BODY).build("b1", state, 10.0).with(|world| world.at("b1", "fake-a").locked = true);
         assert_eq!(locked.cleanups(), NOTHING, "{state}");
-        let busy =
-            |world: &mut World| drop(world.busy.uploads.insert(("b1".to_owned(), "fake-a".to_owned())));
+        let busy = |world: &mut World| _ = world.busy.uploads.insert(("b1".to_owned(), "fake-a".to_owned()));
         assert_eq!(World::new(BODY).build("b1", state, 10.0).with(busy).cleanups(), NOTHING, "{state}");
     }
 }
@@ -208,14 +207,15 @@ fn without_the_janitor_nothing_is_cleaned_up() {
 #[test]
 fn what_is_being_cleaned_up_is_not_ordered_again() {
     let world = World::new(BODY).build("b1", Failed, 10.0).build("b2", Failed, 10.0);
-    let busy = world.with(|world| drop(world.busy.cleanups.insert(cleanup("b1", Garbage::Build))));
+    let busy =
+        world.with(|world| _ = world.busy.cleanups.insert(cleanup("b1", Garbage::Build(BuildState::Failed))));
     assert_eq!(busy.cleanups(), ["build b2"]);
 }
 
 #[test]
 fn a_clean_up_that_failed_is_repeated_after_a_pause_and_holds_up_no_other_one() {
     let mut world = World::new(BODY).build("b1", Failed, 10.0).build("b2", Failed, 10.0);
-    let pause = world.failures.failed(Attempt::Clean(cleanup("b1", Garbage::Build)), NOW);
+    let pause = world.failures.failed(Attempt::Clean(cleanup("b1", Garbage::Build(BuildState::Failed))), NOW);
     assert_eq!(world.cleanups(), ["build b2"]);
     assert!(world.plan().look_again.is_some_and(|time| time <= NOW + pause));
     world.now = NOW + pause;

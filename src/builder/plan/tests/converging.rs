@@ -82,7 +82,7 @@ fn check(world: &World, order: &Cleanup) {
     let build = world.image.builds.get(&order.build);
     assert!(!world.image.damaged.contains(&order.build), "{order:?}");
     match &order.what {
-        Garbage::Build => {
+        Garbage::Build(_) => {
             let build = build.unwrap();
             let kept = world.image.ready_builds().iter().take(2).any(|kept| kept.id == build.id);
             assert!(!configured || !kept, "{order:?}");
@@ -98,7 +98,7 @@ fn check(world: &World, order: &Cleanup) {
         }
         Garbage::Files => assert!(build.is_none_or(|build| build.record.state == Deleting), "{order:?}"),
         Garbage::Format(_) => assert!(build.is_some_and(|build| build.record.state == Ready), "{order:?}"),
-        Garbage::MarkUpload { provider, upload } => {
+        Garbage::MarkUpload { provider, upload, .. } => {
             let build = build.unwrap();
             let record = &build.providers[provider].uploads[upload].record;
             let listed = configured && LISTED.contains(&provider.as_str());
@@ -126,7 +126,7 @@ fn carry_out(world: &mut World, plan: &Plan, round: usize) {
         match &order.what {
             Garbage::Files => drop(world.disk.remove(id)),
             Garbage::Format(format) => drop(world.disk.get_mut(id).map(|here| here.remove(format))),
-            Garbage::Build => {
+            Garbage::Build(_) => {
                 world.disk.remove(id);
                 let build = world.get(id);
                 build.record.state = Deleting;
@@ -134,7 +134,7 @@ fn carry_out(world: &mut World, plan: &Plan, round: usize) {
                     world.image.builds.remove(id);
                 }
             }
-            Garbage::MarkUpload { provider, upload } => {
+            Garbage::MarkUpload { provider, upload, .. } => {
                 world.at(id, provider).uploads.get_mut(upload).unwrap().record.state = UploadState::Deleting;
             }
             Garbage::Upload { provider, upload } => drop(world.at(id, provider).uploads.remove(upload)),

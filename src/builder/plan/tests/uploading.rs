@@ -68,7 +68,7 @@ fn what_the_provider_has_or_is_getting_is_not_uploaded_again() {
     assert_eq!(ready.uploads(), ["b1>fake-b"]);
     let locked = fresh().with(|world| world.at("b1", "fake-a").locked = true);
     assert_eq!(locked.uploads(), ["b1>fake-b"]);
-    let busy = fresh().with(|world| drop(world.busy.uploads.insert(("b1".to_owned(), "fake-a".to_owned()))));
+    let busy = fresh().with(|world| _ = world.busy.uploads.insert(("b1".to_owned(), "fake-a".to_owned())));
     assert_eq!(busy.uploads(), ["b1>fake-b"]);
     for state in upload_states() {
         let other = fresh().upload("b1", "fake-a", "1", state, 5.0);

@@ -1,0 +1,40 @@
+//! A session that is lost in the middle of a build.
+
+use super::*;
+use crate::support::leash::is_alive;
+use crate::support::{Header, ZooKeeper};
+
+#[test]
+fn a_build_whose_session_is_lost_is_thrown_away_and_made_again() {
+    let server = ZooKeeper::start();
+    let sandbox = Sandbox::on(&server, "builder-lost-session");
+    let dir = sandbox.dir().display().to_string();
+    let keys =
+        format!("formats: [raw], env-vars: {{FAKE_DIB_CHILD: '{dir}/child', FAKE_DIB_WAIT_FOR: '{dir}/go'}}");
+    let header = sandbox.header(&Header { timeout: 2.0, ..Header::default() });
+    sandbox.write_config(&format!("{header}{}", body(&[image(&sandbox, "debian", &keys)], &[])));
+    let zk = sandbox.zk();
+    let builder = sandbox.builder(&[]);
+    let first = wait_builds(&zk, "debian", "building", 1).remove(0);
+    let child = wait_pid(&sandbox, "child");
+    std::fs::remove_file(sandbox.path("child")).unwrap();
+    drop(zk);
+    // A server that has lost everything does not know the session either.
+    server.kill();
+    std::fs::remove_dir_all(server.dir().join("data")).unwrap();
+    std::fs::create_dir(server.dir().join("data")).unwrap();
+    server.restart();
+
+    builder.wait_log("the ZooKeeper session was lost", SOON);
+    builder.wait_until("the end of the build command", SOON, || (!is_alive(child)).then_some(()));
+    wait_pid(&sandbox, "child");
+    std::fs::write(sandbox.path("go"), "").unwrap();
+    let zk = sandbox.zk();
+    let second = wait_ready(&zk, "debian");
+    assert_ne!(first, second);
+    assert!(!zk.exists(&build_path("debian", &first)));
+    builder.wait_until("the files of the first build to go", SOON, || {
+        files(&sandbox, "debian").iter().all(|name| name.contains(&second)).then_some(())
+    });
+    assert!(!builder.log().contains("panicked"));
+}
