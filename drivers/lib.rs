@@ -6,7 +6,6 @@
 pub mod api;
 pub mod fake;
 pub mod local;
-
 #[cfg(test)]
 mod testing;
 
@@ -15,22 +14,13 @@ pub fn drivers() -> &'static [&'static dyn api::Driver] {
     &[&fake::FakeDriver, &local::LocalDriver]
 }
 
-/// The driver that a provider's `driver:` key names.
-pub fn driver(name: &str) -> Option<&'static dyn api::Driver> {
-    drivers().iter().copied().find(|driver| driver.name() == name)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn drivers_are_found_by_their_distinct_names() {
+    fn every_driver_has_a_name_of_its_own() {
         let names: BTreeSet<_> = super::drivers().iter().map(|driver| driver.name()).collect();
         assert_eq!(names.len(), super::drivers().len());
-        for name in names {
-            assert_eq!(super::driver(name).unwrap().name(), name);
-        }
-        assert!(super::driver("openstacc").is_none());
     }
 }

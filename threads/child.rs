@@ -10,13 +10,16 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use crate::registry::{Thread, spawn};
 use crate::stop::{Interrupted, StopToken, Waited};
+
+/// How long a killed process may take to be gone.
+const KILL_LIMIT: Duration = Duration::from_secs(3);
 
 static GROUPS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
@@ -38,7 +41,8 @@ pub struct ChildGroup {
     group: Pid,
     ended: Receiver<()>,
     status: Option<ExitStatus>,
-    _waiter: Thread<()>,
+    /// Gone when the leader could not be ended, and with it all hope that the thread ends.
+    waiter: Option<Thread<()>>,
 }
 
 impl ChildGroup {
@@ -63,7 +67,7 @@ impl ChildGroup {
                 return Err(error);
             }
         };
-        Ok(Self { child, group, ended, status: None, _waiter: waiter })
+        Ok(Self { child, group, ended, status: None, waiter: Some(waiter) })
     }
 
     /// The process id of the leader, which is the id of the group as well.
@@ -93,9 +97,15 @@ impl ChildGroup {
         if let Some(status) = self.status {
             return Ok(status);
         }
-        let _ = kill_process_group(self.group, Signal::KILL);
-        // Ends at once: the leader has just been killed if it had not ended before.
-        let _ = self.ended.recv();
+        let killed = kill_process_group(self.group, Signal::KILL);
+        // Ends at once, but for a leader of another user, or one that the kernel does not let go.
+        let patience = if self.waiter.is_some() { KILL_LIMIT } else { Duration::ZERO };
+        if self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+            std::mem::forget(self.waiter.take());
+            let why = killed.err().map_or("it does not end".to_owned(), |error| error.to_string());
+            let what = format!("cannot end the process {} and what it has started: {why}", self.id());
+            return Err(io::Error::other(what));
+        }
         let status = self.child.wait();
         GROUPS.lock().retain(|known| *known != self.group);
         self.status = status.as_ref().ok().copied();

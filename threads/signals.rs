@@ -17,7 +17,7 @@ use crate::registry::{Thread, spawn};
 pub enum Signal {
     /// SIGINT or SIGTERM: stop cleanly.
     Stop,
-    /// SIGHUP: read the configuration and open the logs again.
+    /// SIGHUP: look at the files again.
     Reload,
     /// SIGUSR2: say what every thread is doing.
     Dump,

@@ -107,11 +107,6 @@ impl StopToken {
         self.deadline
     }
 
-    /// The time left, but never more than `at_most`.
-    pub fn remaining(&self, at_most: Duration) -> Duration {
-        self.deadline.map_or(at_most, |at| at.saturating_duration_since(Instant::now()).min(at_most))
-    }
-
     /// Whether a stop was ordered, whatever the deadline says.
     pub fn is_stopped(&self) -> bool {
         self.stops.iter().any(|stop| stop.try_recv() == Err(TryRecvError::Disconnected))
@@ -228,7 +223,6 @@ mod tests {
         let token = source.token().deadline_in(Duration::ZERO).deadline_in(Duration::from_secs(600));
         assert_eq!(token.check(), Err(Interrupted::DeadlinePassed));
         assert_eq!(token.wait(Duration::from_secs(600)), Err(Interrupted::DeadlinePassed));
-        assert_eq!(token.remaining(Duration::from_secs(1)), Duration::ZERO);
         assert!(source.token().deadline_in(Duration::MAX).deadline().is_none());
     }
 

@@ -191,11 +191,6 @@ impl Problems {
     pub fn into_vec(self) -> Vec<Problem> {
         self.0.into_inner()
     }
-
-    /// Whether an error was noted (an unknown key is none).
-    pub fn has_errors(&self) -> bool {
-        self.0.borrow().iter().any(|problem| problem.severity == Severity::Error)
-    }
 }
 
 /// A mapping of the configuration while it is being read.
@@ -314,14 +309,6 @@ impl<'a> Table<'a> {
     pub fn integer(&self, key: &'static str) -> Option<i64> {
         self.typed(key, "a whole number", |value| match value {
             Value::Int(number) => Some(*number),
-            _ => None,
-        })
-    }
-
-    /// A whole number that is not negative.
-    pub fn count(&self, key: &'static str) -> Option<u64> {
-        self.typed(key, "a whole number of at least 0", |value| match value {
-            Value::Int(number) => u64::try_from(*number).ok(),
             _ => None,
         })
     }

@@ -64,7 +64,7 @@ impl NodepoolBuilderApp {
         let watch = ConfigWatch::start(files.clone(), loaded.snapshot.clone(), log, tell).map_err(system)?;
         let (for_jobs, interrupter) = session.interruptible();
         let stop = StopSource::new();
-        let inbox = Inbox {
+        let mut inbox = Inbox {
             tree: tree_changes,
             config: config_changes,
             builds: returns.builds,
@@ -92,7 +92,7 @@ impl NodepoolBuilderApp {
         let thread = spawn("builder", "builder", move || {
             // Dropped at the end of the thread, however it ends.
             let _running: Sender<Infallible> = running;
-            builder.run(&inbox)
+            builder.run(&mut inbox)
         });
         let thread = thread.map_err(system)?;
         Ok(Self {

@@ -78,6 +78,7 @@ impl BuildJob {
         if stop.is_stopped() {
             return Ok(BuildOutcome::Cancelled);
         }
+        let builder = self.identity.fqdn().to_owned();
         let Some(lock) = self.images.lock_builds(name)? else { return Ok(BuildOutcome::NotNeeded) };
         let images = self.images.under(&lock);
         // Another builder may have finished a build between the order and the lock.
@@ -85,7 +86,7 @@ impl BuildJob {
             return Ok(BuildOutcome::NotNeeded);
         };
         let mut record = BuildRecord::new(BuildState::Building);
-        record.builder = Some(self.identity.fqdn().to_owned());
+        record.builder = Some(builder);
         record.builder_id = Some(self.identity.builder_id.clone());
         record.formats.clone_from(&self.image.formats);
         let id = images.create_build(name, &record)?;

@@ -7,7 +7,6 @@ use slog::o;
 
 use super::build_worker::BuildJob;
 use super::crew::{Running, at_provider};
-use super::failures::Attempt;
 use super::janitor::CleanupJob;
 use super::manager::NodePoolBuilder;
 use super::plan::{Cleanup, Reason};
@@ -38,12 +37,12 @@ impl NodePoolBuilder {
         }
         wanted.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
         for (_, _, name) in wanted.into_iter().take(self.crew.free_builders()) {
-            let Some(image) = self.config.diskimages.get(&name) else { continue };
-            let request = self.state.plans.get(&name).and_then(|planned| planned.requested);
+            let image = self.config.diskimages.get(&name).zip(self.state.plans.get(&name));
+            let Some((image, planned)) = image else { continue };
             let cancel = Arc::new(StopSource::new());
             let job = BuildJob {
                 image: Arc::clone(image),
-                attempt: Attempt::build(&name, request),
+                attempt: planned.attempt.clone(),
                 identity: Arc::clone(&self.identity),
                 images_dir: self.images_dir.clone(),
                 elements_dir: self.config.elements_dir.clone(),

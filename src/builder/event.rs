@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, select};
+use crossbeam_channel::{Receiver, never, select};
 use nodepool_threads::Finished;
 
 use super::build_worker::BuildJob;
@@ -24,6 +24,8 @@ pub(super) enum Event {
     UploadDone(Box<Finished<UploadJob>>),
     /// A clean-up has come back.
     CleanupDone(Box<Finished<CleanupJob>>),
+    /// The configuration is not watched any more.
+    ConfigUnwatched,
     /// The session's status has changed.
     Session,
     /// The deadline has come.
@@ -46,8 +48,8 @@ pub(super) struct Inbox {
 
 impl Inbox {
     /// The next event, at the latest that `deadline` has come. A source that is gone is as good as a stop:
-    /// nothing can be built without it.
-    pub(super) fn next_event(&self, deadline: Instant) -> Event {
+    /// nothing can be built without it. Only the configuration that is in force stays good.
+    pub(super) fn next_event(&mut self, deadline: Instant) -> Event {
         let event = select! {
             recv(self.stop) -> _ => None,
             recv(self.builds) -> done => done.ok().map(|done| Event::BuildDone(Box::new(done))),
@@ -55,7 +57,13 @@ impl Inbox {
             recv(self.janitor) -> done => done.ok().map(|done| Event::CleanupDone(Box::new(done))),
             recv(self.cleaners) -> done => done.ok().map(|done| Event::CleanupDone(Box::new(done))),
             recv(self.tree) -> changes => changes.ok().map(Event::Tree),
-            recv(self.config) -> change => change.ok().map(|change| Event::Config(change.map(Box::new))),
+            recv(self.config) -> change => match change {
+                Ok(change) => Some(Event::Config(change.map(Box::new))),
+                Err(_) => {
+                    self.config = never();
+                    Some(Event::ConfigUnwatched)
+                }
+            },
             recv(self.session) -> changed => changed.ok().map(|()| Event::Session),
             default(deadline.saturating_duration_since(Instant::now())) => Some(Event::Deadline),
         };

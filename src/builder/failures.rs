@@ -11,9 +11,9 @@ const LONGEST_DELAY: f64 = 30.0;
 /// What can fail again and again.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Attempt {
-    /// Building an image, by the request by hand that was made at this time (in milliseconds) if there is
-    /// one: a new request is a new attempt, whatever has failed before it.
-    Build(String, Option<u64>),
+    /// Building an image, by the request by hand that was made at this time (in milliseconds) and renewed so
+    /// often, if there is one: a new request is a new attempt, whatever has failed before it.
+    Build(String, Option<(u64, i32)>),
     /// Uploading an image to a provider.
     Upload(String, String),
     /// Cleaning up something of an image: see [`Cleanup`](super::plan::Cleanup).
@@ -23,10 +23,10 @@ pub enum Attempt {
 }
 
 impl Attempt {
-    /// Building an image that was requested at `request`, in seconds.
-    pub fn build(image: &str, request: Option<f64>) -> Self {
+    /// Building an image that was requested at `request`, in seconds, and again so often.
+    pub fn build(image: &str, request: Option<f64>, renewed: i32) -> Self {
         // The time only serves to tell one request from another: no clock is compared with it.
-        Self::Build(image.to_owned(), request.map(|made| (made * 1000.0).round() as u64))
+        Self::Build(image.to_owned(), request.map(|made| ((made * 1000.0).round() as u64, renewed)))
     }
 
     /// The pause after the first failure, and the longest one, in seconds.
@@ -76,9 +76,17 @@ impl Failures {
         let (first, longest) = attempt.pauses();
         let failed = self.0.get(&attempt).map_or(0, |failure| failure.failed);
         let pause = growing(first, failed, longest) * (0.75 + fastrand::f64() / 2.0);
-        let failure = Failure { failed: failed.saturating_add(1), in_vain: 0, not_before: now + pause };
+        let held = self.0.get(&attempt).map_or(now, |failure| failure.not_before);
+        let not_before = held.max(now + pause);
+        let failure = Failure { failed: failed.saturating_add(1), in_vain: 0, not_before };
         self.0.insert(attempt, failure);
         pause
+    }
+
+    /// Allows no attempt before `time`, whatever else is noted.
+    pub fn hold_off(&mut self, attempt: Attempt, time: f64) {
+        self.0.entry(attempt).or_insert(Failure { failed: 0, in_vain: 0, not_before: time }).not_before =
+            time;
     }
 
     /// Puts an attempt off that was not needed after all: what is known is a little behind, and asking again
@@ -160,7 +168,7 @@ mod tests {
     #[test]
     fn an_attempt_that_is_not_needed_again_and_again_is_made_less_and_less_often() {
         let mut failures = Failures::default();
-        let attempt = Attempt::build("debian", Some(50.0));
+        let attempt = Attempt::build("debian", Some(50.0), 0);
         let mut now = 100.0;
         for expected in [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0] {
             failures.put_off(attempt.clone(), now);
@@ -174,7 +182,7 @@ mod tests {
     #[test]
     fn an_attempt_that_is_not_needed_does_not_shorten_the_pause_after_a_failure() {
         let mut failures = Failures::default();
-        let attempt = Attempt::build("debian", None);
+        let attempt = Attempt::build("debian", None, 0);
         let pause = failures.failed(attempt.clone(), 100.0);
         failures.put_off(attempt.clone(), 100.0);
         assert_eq!(failures.not_before(&attempt), Some(100.0 + pause));
@@ -184,10 +192,10 @@ mod tests {
     fn a_success_ends_the_failures_of_all_requests() {
         let mut failures = Failures::default();
         for request in [None, Some(1.0), Some(2.5)] {
-            failures.failed(Attempt::build("debian", request), 100.0);
+            failures.failed(Attempt::build("debian", request, 0), 100.0);
         }
-        failures.failed(Attempt::build("fedora", None), 100.0);
-        failures.succeeded(&Attempt::build("debian", Some(1.0)));
+        failures.failed(Attempt::build("fedora", None, 0), 100.0);
+        failures.succeeded(&Attempt::build("debian", Some(1.0), 0));
         assert_eq!(failures.0.len(), 1);
     }
 
@@ -199,7 +207,7 @@ mod tests {
             let cleanup = Cleanup { image: "debian".to_owned(), build: build.to_string(), what };
             failures.put_off(Attempt::Clean(cleanup), 100.0);
         }
-        failures.failed(Attempt::build("debian", None), 100.0);
+        failures.failed(Attempt::build("debian", None, 0), 100.0);
         failures.forget_old(110.0);
         assert_eq!(failures.0.len(), 101);
         failures.forget_old(200.0);
@@ -218,7 +226,7 @@ mod tests {
             failures.failed(Attempt::Open(provider.to_owned()), 100.0);
         }
         failures.failed(Attempt::Clean(cleanup), 100.0);
-        failures.failed(Attempt::build("debian", None), 100.0);
+        failures.failed(Attempt::build("debian", None, 0), 100.0);
         failures.forget_provider("cloud");
         assert_eq!(failures.0.len(), 3);
         failures.forget_image("debian");

@@ -5,7 +5,10 @@ use std::io::{self, ErrorKind, Write as _};
 use std::net::ToSocketAddrs as _;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::Duration;
 
+use crossbeam_channel::{Receiver, bounded};
+use nodepool_threads::spawn;
 use uuid::Uuid;
 
 /// The builder's names.
@@ -16,7 +19,12 @@ pub struct Identity {
     /// The host name.
     pub hostname: String,
     fqdn: OnceLock<String>,
+    /// Where the resolver's answer arrives.
+    resolved: Receiver<Option<String>>,
 }
+
+/// How long to wait for the system's resolver.
+const RESOLVER_LIMIT: Duration = Duration::from_secs(2);
 
 impl Identity {
     /// Reads the builder's id, or makes one on the first start.
@@ -29,12 +37,24 @@ impl Identity {
             Err(error) => return Err(error),
         };
         let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Ok(Self { builder_id, hostname, fqdn: OnceLock::new() })
+        let (tell, resolved) = bounded(1);
+        let name = hostname.clone();
+        let resolver = spawn("host-name", "name resolver", move || {
+            // Nobody may be waiting any more.
+            let _ = tell.send(qualify(&name));
+        })?;
+        // The system's resolver knows no deadline. It holds nothing, so nobody waits for its end.
+        std::mem::forget(resolver);
+        Ok(Self { builder_id, hostname, fqdn: OnceLock::new(), resolved })
     }
 
-    /// The fully qualified host name. The first call asks the system's resolver, which may take its time.
+    /// The fully qualified host name, or the host name where the system's resolver does not know more. The
+    /// first call may have to wait for that.
     pub fn fqdn(&self) -> &str {
-        self.fqdn.get_or_init(|| qualify(&self.hostname).unwrap_or_else(|| self.hostname.clone()))
+        self.fqdn.get_or_init(|| {
+            let answer = self.resolved.recv_timeout(RESOLVER_LIMIT).ok().flatten();
+            answer.unwrap_or_else(|| self.hostname.clone())
+        })
     }
 }
 

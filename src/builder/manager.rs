@@ -12,7 +12,7 @@ use slog::{Logger, error, info, warn};
 
 use super::crew::Crew;
 use super::event::{Event, Inbox};
-use super::failures::Failures;
+use super::failures::{Attempt, Failures};
 use super::local_builds::LocalBuilds;
 use super::plan::{Busy, Facts, Plan, plan};
 use super::providers::OpenProviders;
@@ -67,7 +67,8 @@ pub(super) struct State {
 
 pub(super) struct Planned {
     pub(super) plan: Plan,
-    pub(super) requested: Option<f64>,
+    /// What has failed if the build fails.
+    pub(super) attempt: Attempt,
     /// Since when the image has been as it is: its request, or its newest ready build.
     pub(super) waits_since: f64,
 }
@@ -83,7 +84,7 @@ pub enum Stopped {
 
 impl NodePoolBuilder {
     /// Runs until it is stopped.
-    pub(super) fn run(mut self, inbox: &Inbox) -> Stopped {
+    pub(super) fn run(mut self, inbox: &mut Inbox) -> Stopped {
         self.look_at_disk();
         self.follow_config();
         let mut next_round = Instant::now() + self.round();
@@ -129,6 +130,10 @@ impl NodePoolBuilder {
             Event::BuildDone(done) => self.take_build(*done),
             Event::UploadDone(done) => self.take_upload(*done),
             Event::CleanupDone(done) => self.take_cleanup(*done),
+            Event::ConfigUnwatched => error!(
+                self.log,
+                "the configuration is not watched any more, the last one stays in force; this is a bug"
+            ),
             Event::Session => self.note_session(),
             Event::Deadline | Event::Stop => {}
         }
@@ -265,7 +270,8 @@ impl NodePoolBuilder {
             } else {
                 let newest = image.ready_builds().first().map(|build| build.record.state_time);
                 let waits_since = image.request.or(newest).unwrap_or_default();
-                self.state.plans.insert(name, Planned { plan, requested: image.request, waits_since });
+                let attempt = Attempt::build(&name, image.request, image.request_renewed);
+                self.state.plans.insert(name, Planned { plan, attempt, waits_since });
             }
         }
     }

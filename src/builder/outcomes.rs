@@ -1,5 +1,6 @@
 //! What comes of jobs: the worker is free again, and what failed waits before it is tried again.
 
+use nodepool_drivers::api::ErrorKind;
 use nodepool_threads::Finished;
 use slog::{Logger, debug, error, warn};
 
@@ -11,6 +12,9 @@ use super::manager::NodePoolBuilder;
 use super::upload_worker::{UploadJob, UploadOutcome};
 use crate::model::now;
 
+/// How long to wait at least, in seconds, when the provider says that the same call will fail again.
+const UNLIKELY_TO_HELP: f64 = 60.0;
+
 impl NodePoolBuilder {
     pub(super) fn take_build(&mut self, done: Finished<BuildJob>) {
         let name = done.job.image.name.clone();
@@ -20,7 +24,8 @@ impl NodePoolBuilder {
         let attempt = done.job.attempt.clone();
         let failed = match done.outcome {
             Ok(BuildOutcome::Ready) => {
-                self.state.failures.succeeded(&attempt);
+                // Also of its uploads: another file may well be accepted.
+                self.state.failures.forget_image(&done.job.image.name);
                 false
             }
             Ok(BuildOutcome::NotNeeded) => {
@@ -56,7 +61,12 @@ impl NodePoolBuilder {
                 false
             }
             Ok(UploadOutcome::Cancelled | UploadOutcome::SessionLost) => false,
-            Ok(UploadOutcome::Failed) => true,
+            Ok(UploadOutcome::Failed(kind)) => {
+                if matches!(kind, ErrorKind::Quota | ErrorKind::RateLimited | ErrorKind::Permanent) {
+                    self.state.failures.hold_off(attempt.clone(), now() + UNLIKELY_TO_HELP);
+                }
+                true
+            }
             Ok(UploadOutcome::Error(why)) => {
                 error!(job.log, "the upload could not be carried out"; "reason" => why);
                 true

@@ -202,7 +202,9 @@ fn plan_build(facts: &Facts<'_>, plan: &mut Plan) {
     if facts.is_building() {
         return; // The end of that build will be seen as a change.
     }
-    if facts.may_try(&Attempt::build(&facts.image.name, facts.image.request), plan) {
+    let Image { name, request, request_renewed, .. } = facts.image;
+    let attempt = Attempt::build(name, *request, *request_renewed);
+    if facts.may_try(&attempt, plan) {
         plan.build = Some(reason);
     }
 }
@@ -253,7 +255,7 @@ fn plan_cleanups(facts: &Facts<'_>, plan: &mut Plan) {
     for (id, _) in facts.local.builds(&image.name) {
         let unknown = !image.builds.contains_key(id) && !image.damaged.contains(id);
         // Ten digits, as old ids have, may be anything in a name: only of a known image they are an id.
-        let ours = id.len() > 10 || facts.disk_image().is_some() || !image.builds.is_empty();
+        let ours = id.len() != 10 || facts.disk_image().is_some() || !image.builds.is_empty();
         // The record of a build that has just begun may not have been seen yet.
         if unknown && ours && !facts.busy.build {
             garbage.push((id, Garbage::Files));

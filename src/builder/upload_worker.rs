@@ -62,7 +62,7 @@ pub enum UploadOutcome {
     /// The provider has the image.
     Ready,
     /// The provider, or the hook, refused it.
-    Failed,
+    Failed(ErrorKind),
     /// The daemon is stopping, or the job was cancelled.
     Cancelled,
     /// The lock was lost with its session; nothing was recorded.
@@ -146,7 +146,7 @@ impl UploadJob {
             }
             Err(error) => {
                 error!(log, "the upload failed"; "reason" => %error);
-                UploadOutcome::Failed
+                UploadOutcome::Failed(error.kind())
             }
         })
     }
@@ -216,7 +216,7 @@ impl UploadJob {
     ) -> Result<(), Error> {
         let _doing = activity(format!("running the hook {}", hook.display()));
         let failed = |why: String| {
-            Error::new(ErrorKind::Permanent, format!("the post-upload-hook {} {why}", hook.display()))
+            Error::new(ErrorKind::Transient, format!("the post-upload-hook {} {why}", hook.display()))
         };
         let mut output = output_file().map_err(|error| failed(format!("has nowhere to write: {error}")))?;
         let started = output.try_clone().and_then(|out| {

@@ -22,7 +22,7 @@ impl Connection {
         let (session, thread) = Session::start(zookeeper, log)
             .map_err(|error| Failure::because(format!("cannot start a thread: {error}")))?;
         session.wait_connected(zookeeper.timeout).map_err(|error| {
-            let servers: Vec<_> = zookeeper.servers.iter().map(name_of).collect();
+            let servers: Vec<_> = zookeeper.servers.iter().map(Server::to_string).collect();
             let why = error.to_string();
             // Not all of them have been tried if the first was slow.
             match servers.iter().all(|server| why.contains(server)) {
@@ -34,8 +34,4 @@ impl Connection {
         let images = Images::new(&session, "");
         Ok(Self { images, session, _thread: thread })
     }
-}
-
-fn name_of(Server { host, port }: &Server) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }

@@ -73,11 +73,6 @@ pub struct Loaded {
 }
 
 impl Config {
-    /// Reads the main file and the secure file, if there is one.
-    pub fn load(main: &Path, secure: Option<&Path>, env: Env) -> Result<Loaded, ConfigError> {
-        ConfigFiles::new(main, secure, env).load()
-    }
-
     /// How ZooKeeper is reached, or the error that the file names no server.
     pub fn require_zookeeper(&self) -> Result<&ZooKeeperConfig, ConfigError> {
         if self.zookeeper.servers.is_empty() {

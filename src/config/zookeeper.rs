@@ -3,12 +3,15 @@
 //! `zookeeper-servers` and `zookeeper-tls` may stand in the main file or, replacing it, in the secure file;
 //! both are read here. Whether servers are needed at all is not known here: `config-validate` does without.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use nodepool_drivers::api::Table;
 
 const DEFAULT_PORT: u16 = 2281;
+/// Longer than any server grants: its limit is twenty of its ticks by default.
+const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where ZooKeeper is and how it is reached.
@@ -31,6 +34,13 @@ pub struct Server {
     pub host: String,
     /// The port of its clients.
     pub port: u16,
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
 }
 
 /// What the TLS connection is made with.
@@ -123,6 +133,10 @@ pub(super) fn read_timeout(top: &Table<'_>) -> Duration {
 fn read_seconds(table: &Table<'_>, key: &'static str) -> Option<Duration> {
     let seconds = table.number(key)?;
     match Duration::try_from_secs_f64(seconds) {
+        Ok(span) if span > MAX_TIMEOUT => {
+            table.error(key, format!("expected at most {} seconds, found {seconds}", MAX_TIMEOUT.as_secs()));
+            None
+        }
         Ok(span) if !span.is_zero() => Some(span),
         Ok(_) => {
             table.error(key, "expected a time in seconds that is more than 0, found 0");

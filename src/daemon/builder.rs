@@ -11,6 +11,7 @@ use slog::{Logger, debug, error, info, warn};
 
 use super::logging;
 use super::pid_file::PidFile;
+use super::stop_limit::StopLimit;
 use crate::builder::{NodepoolBuilderApp, Options, Stopped};
 use crate::config::{ConfigFiles, Env, Loaded};
 
@@ -72,7 +73,10 @@ fn workers(text: &str) -> Result<usize, String> {
 
 fn interval(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    seconds.ok_or_else(|| "expected a number of seconds of at least 0".to_owned())
+    // Below that it would only burn the processor, and above it no clock can count.
+    let sane = Duration::from_millis(100)..=Duration::from_secs(366 * 24 * 3600);
+    let wanted = seconds.filter(|interval| interval.is_zero() || sane.contains(interval));
+    wanted.ok_or_else(|| "expected 0, or a number of seconds from 0.1 to a year".to_owned())
 }
 
 /// The program.
@@ -165,6 +169,7 @@ fn run(
         }
     };
     let asked = wait_for_stop(&signals, &app, log);
+    let _limit = StopLimit::start(log);
     Ok(match app.stop() {
         Stopped::Clean if asked => ExitCode::SUCCESS,
         Stopped::Clean => ExitCode::FAILURE,

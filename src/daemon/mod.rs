@@ -4,5 +4,6 @@
 mod builder;
 mod logging;
 mod pid_file;
+mod stop_limit;
 
 pub use builder::builder_main;

@@ -13,21 +13,23 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use nodepool_threads::{StopSource, StopToken, Thread, activity, spawn};
 use parking_lot::RwLock;
-use slog::{Logger, debug};
+use slog::{Logger, debug, warn};
 
 use super::client::TreeEvent;
-use super::error::{ZkResult, optional};
+use super::error::{ZkErrorKind, ZkResult, optional};
 use super::lock;
 use super::session::{Interrupter, Session};
 use super::tree::Node;
 
 /// How often everything is read again without a reason.
-const FULL_READ: Duration = Duration::from_secs(15 * 60);
+const FULL_READ: Duration = Duration::from_secs(60 * 60);
 /// Events that may wait while others are worked through. More of them hold up only the crate's event thread.
 const EVENTS: usize = 1024;
 
 /// How long to wait before a server that refuses is asked again.
 const RETRY: Duration = Duration::from_secs(1);
+/// The pause after the server has refused something.
+const RETRY_REFUSED: Duration = Duration::from_secs(60);
 
 /// What has changed since the last message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,9 +108,17 @@ impl Keeper {
     fn run(mut self, stop: &StopToken) {
         while !stop.is_stopped() {
             if let Err(error) = self.follow_connection(stop) {
-                debug!(self.log, "the copy of the tree begins anew"; "root" => &self.root, "reason" => %error);
+                // A lost connection tells of itself. What the server refuses will be refused again, and every
+                // attempt on the same connection leaves a watch behind.
+                let refused = error.is(ZkErrorKind::Refused);
+                if refused {
+                    warn!(self.log, "the tree cannot be copied; ZooKeeper 3.6 or later is needed, and the right to read";
+                        "root" => &self.root, "reason" => %error);
+                } else {
+                    debug!(self.log, "the copy of the tree begins anew"; "root" => &self.root, "reason" => %error);
+                }
                 // Ends early when the session changes.
-                let _ = stop.recv_timeout(&self.connections, RETRY);
+                let _ = stop.recv_timeout(&self.connections, if refused { RETRY_REFUSED } else { RETRY });
             }
         }
     }

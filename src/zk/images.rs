@@ -111,10 +111,10 @@ impl Images {
         Ok(uploads)
     }
 
-    /// Makes the record of a new build and returns the build's id.
+    /// Makes the record of a new build and returns the build's id. The caller holds the build lock.
     pub fn create_build(&self, image: &str, record: &BuildRecord) -> ZkResult<String> {
         let id = Uuid::new_v4().simple().to_string();
-        self.session.ensure_path(&builds_path(image))?;
+        // Its parent is there: the caller holds the build lock, which is below it too.
         self.session.create(&build_path(image, &id), &encode(record))?;
         Ok(id)
     }

@@ -88,3 +88,21 @@ fn a_build_that_takes_too_long_is_ended_with_all_its_processes() {
     let log = std::fs::read_to_string(sandbox.logs().join(format!("debian-{id}.log"))).unwrap();
     assert!(log.contains("Build timeout: ended after 1 s\n"), "{log}");
 }
+
+/// An operator who has mended what was wrong asks again, and must not wait for the pause after the failures.
+#[test]
+fn asking_again_for_a_build_that_failed_builds_at_once() {
+    let sandbox = Sandbox::new("builder-ask-again");
+    let failing = image(&sandbox, "debian", "formats: [raw], env-vars: {FAKE_DIB_FAIL: '7'}");
+    sandbox.write_body(&body(&[failing], &[]));
+    let zk = sandbox.zk();
+    let _builder = sandbox.builder(&NO_JANITOR);
+    wait_builds(&zk, "debian", "failed", 1);
+    let begin = std::time::Instant::now();
+    for failed in 2..=5 {
+        sandbox.nodepool(&["image-build", "debian"]).ok();
+        wait_builds(&zk, "debian", "failed", failed);
+    }
+    // The pauses would be more than a minute together.
+    assert!(begin.elapsed() < SOON);
+}

@@ -125,3 +125,47 @@ fn without_the_janitor_everything_stays() {
     assert_eq!(zk.dump(&format!("{IMAGES}/debian")), before);
     assert_eq!(files(&sandbox, "debian").len(), 4);
 }
+
+/// Two providers may share one store, and upload ids count for each of them by itself: the deletion of a failed
+/// upload to one of them must not find the image of the other.
+#[test]
+fn a_failed_upload_takes_no_image_of_another_provider_with_it() {
+    let sandbox = Sandbox::new("builder-shared-store");
+    let hook = script(&sandbox, "refuse", "exit 1");
+    let refusing =
+        local(&sandbox, "refusing", &["debian"], &format!("post-upload-hook: '{}'", hook.display()));
+    let shared = refusing.replace("store/refusing", "store/shelf");
+    let providers = [local(&sandbox, "shelf", &["debian"], ""), shared];
+    sandbox.write_body(&body(&[image(&sandbox, "debian", "formats: [qcow2]")], &providers));
+    let zk = sandbox.zk();
+    let builder = sandbox.builder(&[]);
+    let id = wait_ready(&zk, "debian");
+    let (upload, _) = wait_upload(&zk, "debian", &id, "shelf", "ready");
+    // Its image is gone by the hook's refusal; its record is looked for at the provider, and then removed.
+    eventually(SOON, "two failed uploads to be cleaned up", || {
+        let log = builder.log();
+        let deleted =
+            log.lines().filter(|line| line.contains("the upload is deleted") && line.contains("refusing"));
+        (deleted.count() >= 2).then_some(())
+    });
+    assert_eq!(stored(&sandbox, "shelf").len(), 2, "the image and what describes it");
+    let records = uploads(&zk, "debian", &id, "shelf");
+    assert_eq!(records.len(), 1);
+    assert_eq!((records[0].0.as_str(), &records[0].1["state"]), (upload.as_str(), &"ready".into()));
+}
+
+/// kazoo's locks make their paths, and so may bring back what has just been deleted, without any data.
+#[test]
+fn an_upload_without_any_data_holds_up_no_deletion() {
+    let sandbox = Sandbox::new("builder-ghost-upload");
+    sandbox.write_body(&body(&[image(&sandbox, "debian", "formats: [qcow2]")], &[]));
+    let zk = sandbox.zk();
+    let build = build_path("debian", "00000000000000000000000000000000");
+    zk.set_json(&build, &json!({"state": "failed", "state_time": 1.0}));
+    zk.create(
+        &format!("{}/0000000007", uploads_path("debian", "00000000000000000000000000000000", "shelf")),
+        "",
+    );
+    let _builder = sandbox.builder(&[]);
+    eventually(SOON, "the failed build to go", || (!zk.exists(&build)).then_some(()));
+}

@@ -87,6 +87,11 @@ fn two_builders_share_the_work_and_never_do_it_twice() {
             let here = sandbox.path(built[&id]).join(format!("{name}-{id}.qcow2"));
             assert!(here.exists(), "{}", here.display());
         }
+        // A lock taken below a record that has just gone must not bring it back without data.
+        let records = zk.dump(&format!("{IMAGES}/{name}/builds"));
+        let is_build = |path: &str| path.rsplit('/').next().is_some_and(|id| id.len() == 32);
+        let empty: Vec<_> = records.iter().filter(|(path, data)| is_build(path) && data.is_empty()).collect();
+        assert!(empty.is_empty(), "{empty:?}");
     }
 }
 

@@ -79,6 +79,7 @@ fn a_build_and_its_upload_leave_what_the_contract_says() {
     let record: Value = serde_json::from_str(&record).unwrap();
     let properties = json!({
         "os": "linux", "both": "provider", "nodepool_build_id": id, "nodepool_upload_id": upload_id,
+        "nodepool_provider_name": "shelf",
     });
     assert_eq!(record["properties"], properties);
     for kind in ["md5", "sha256"] {
@@ -97,7 +98,7 @@ fn damaged_records_are_logged_once_and_left_alone_while_others_go_on() {
     let damaged = [
         (build_path("debian", ids[0]), "no JSON"),
         (build_path("debian", ids[1]), "{\"builder\": \"b\"}"),
-        (format!("{}/0000000007", uploads_path("fedora", ids[0], "shelf")), ""),
+        (format!("{}/0000000007", uploads_path("fedora", ids[0], "shelf")), "[]"),
     ];
     zk.set_json(&build_path("fedora", ids[0]), &json!({"state": "failed", "state_time": 1.0}));
     for (path, data) in &damaged {

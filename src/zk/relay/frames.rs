@@ -1,6 +1,7 @@
 //! The little of ZooKeeper's wire format that the relay must understand: frames, their headers, and the
 //! handshake (`zookeeper.jute` of ZooKeeper 3.8: ConnectRequest, ConnectResponse, RequestHeader, ReplyHeader).
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ pub(super) const CONNECTION_LOSS: i32 = -4;
 const MAX_FRAME: usize = 64 << 20;
 
 /// Who the client is to the servers: what it takes to go on with a session on another connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
     /// The session's id.
     pub(crate) id: i64,
@@ -29,6 +30,13 @@ pub(crate) struct Identity {
     pub(crate) timeout: Duration,
     /// The newest transaction that the client has seen; a server that is behind it refuses the session.
     pub(super) last_zxid: i64,
+}
+
+impl fmt::Debug for Identity {
+    /// Without the password: whoever has it can take the session over.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Identity").field(&format_args!("{:#x}", self.id)).finish()
+    }
 }
 
 impl Identity {

@@ -81,7 +81,7 @@ impl Dialler {
         let mut failures = Vec::new();
         fastrand::shuffle(&mut self.servers);
         for server in &self.servers {
-            let name = name_of(server);
+            let name = server.to_string();
             let _doing = activity(format!("connecting to {name}"));
             let addresses = match self.resolver.resolve(server, patience, stop) {
                 Ok(addresses) => addresses,
@@ -105,12 +105,6 @@ impl Dialler {
         failures.sort();
         Err(failures.join("; "))
     }
-}
-
-/// A server as it stands in messages.
-fn name_of(server: &Server) -> String {
-    let Server { host, port } = server;
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 impl Attempt<'_> {
@@ -140,7 +134,7 @@ impl Attempt<'_> {
                 stream.socket().set_nonblocking(true).map_err(|error| error.to_string())?;
                 let last_zxid = self.identity.map_or(0, |known| known.last_zxid);
                 let identity = Identity { last_zxid, ..confirmed };
-                Ok(Dialled::Connected(Upstream { server: name_of(server), identity, stream }))
+                Ok(Dialled::Connected(Upstream { server: server.to_string(), identity, stream }))
             }
         }
     }

@@ -111,7 +111,7 @@ fn an_image_that_is_being_built_here_or_elsewhere_is_not_built() {
 #[test]
 fn a_failed_build_is_repeated_after_a_pause() {
     let mut world = World::new(BODY);
-    let pause = world.failures.failed(Attempt::build("debian", None), NOW);
+    let pause = world.failures.failed(Attempt::build("debian", None, 0), NOW);
     assert_eq!(world.plan(), Plan { look_again: Some(NOW + pause), ..Plan::default() });
     world.now = NOW + pause;
     assert_eq!(world.plan().build, Some(Reason::Missing));
@@ -120,7 +120,7 @@ fn a_failed_build_is_repeated_after_a_pause() {
 #[test]
 fn a_new_request_overrides_the_pause_after_a_failure() {
     let mut world = World::new(BODY);
-    world.failures.failed(Attempt::build("debian", None), NOW);
+    world.failures.failed(Attempt::build("debian", None, 0), NOW);
     // Whatever the server's clock says: it may be behind.
     world.image.request = Some(NOW - 3600.0);
     assert_eq!(world.plan().build, Some(Reason::Requested));
@@ -133,7 +133,7 @@ fn a_request_whose_build_has_failed_waits_whatever_the_clocks_say() {
     for skew in [-3600.0, 0.0, 3600.0] {
         let mut world = World::new(BODY);
         world.image.request = Some(NOW + skew);
-        let pause = world.failures.failed(Attempt::build("debian", world.image.request), NOW);
+        let pause = world.failures.failed(Attempt::build("debian", world.image.request, 0), NOW);
         assert_eq!((world.plan().build, world.plan().look_again), (None, Some(NOW + pause)), "{skew}");
         world.image.request = Some(NOW + skew + 0.001);
         assert_eq!(world.plan().build, Some(Reason::Requested), "another request");
@@ -145,6 +145,6 @@ fn a_request_whose_build_has_failed_waits_whatever_the_clocks_say() {
 fn a_request_that_turned_out_not_to_be_needed_is_put_off() {
     let mut world = World::new(BODY);
     world.image.request = Some(NOW - 1.0);
-    world.failures.put_off(Attempt::build("debian", world.image.request), NOW);
+    world.failures.put_off(Attempt::build("debian", world.image.request, 0), NOW);
     assert_eq!((world.plan().build, world.plan().look_again), (None, Some(NOW + 0.25)));
 }

@@ -20,6 +20,9 @@ fn files_whose_build_has_no_record_go() {
     assert_eq!(with_files(World::new(BODY), "b1", "raw").cleanups(), ["files b1"]);
     assert_eq!(with_files(World::new(BODY), "b1", "").cleanups(), ["files b1"], "a checksum alone too");
     assert_eq!(with_files(World::new(WITHOUT_IMAGE), "b1", "raw").cleanups(), ["files b1"]);
+    let old = |body| with_files(World::new(body), "1700000000", "raw");
+    assert_eq!(old(BODY).cleanups(), ["files 1700000000"]);
+    assert_eq!(old(WITHOUT_IMAGE).cleanups(), NOTHING, "ten digits may be anything in a stranger's name");
 }
 
 #[test]

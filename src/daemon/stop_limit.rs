@@ -1,0 +1,34 @@
+//! The end of a stop that takes too long.
+
+use std::process;
+use std::time::Duration;
+
+use nodepool_threads::{Interrupted, StopSource, Thread, kill_child_groups, spawn};
+use slog::{Logger, error};
+
+/// Within ten seconds of the request a daemon has ended, whatever its threads are waiting for.
+const LIMIT: Duration = Duration::from_millis(9500);
+
+/// Ends the process, with all it has started, unless it is dropped before the limit.
+pub(super) struct StopLimit {
+    // Dropped in this order: the thread is told to end, and then waited for.
+    _stop: StopSource,
+    _thread: Option<Thread<()>>,
+}
+
+impl StopLimit {
+    /// The limit counts from now.
+    pub(super) fn start(log: &Logger) -> Self {
+        let stop = StopSource::new();
+        let (token, log) = (stop.token(), log.clone());
+        // Without a thread the stop has no limit, which is no reason not to stop.
+        let thread = spawn("stop-limit", "stop limit", move || {
+            if token.wait(LIMIT) != Err(Interrupted::Stopped) {
+                error!(log, "the stop takes too long: leaving at once");
+                kill_child_groups();
+                process::exit(1);
+            }
+        });
+        Self { _stop: stop, _thread: thread.ok() }
+    }
+}
