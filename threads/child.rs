@@ -18,6 +18,8 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 use crate::registry::{Thread, spawn};
 use crate::stop::{Interrupted, StopToken, Waited};
 
+/// How long a process may take to clean up that is dropped without having ended: a panic, most likely.
+const DROP_GRACE: Duration = Duration::from_secs(1);
 /// How long a killed process may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(3);
 
@@ -34,7 +36,7 @@ pub fn kill_child_groups() {
     }
 }
 
-/// A running child process and everything that it started. Killed when dropped.
+/// A running child process and everything that it started. Ended when dropped.
 #[derive(Debug)]
 pub struct ChildGroup {
     child: Child,
@@ -115,7 +117,8 @@ impl ChildGroup {
 
 impl Drop for ChildGroup {
     fn drop(&mut self) {
-        let _ = self.reap();
+        // Whoever drops it has no use for the outcome.
+        let _ = self.terminate(DROP_GRACE);
     }
 }
 

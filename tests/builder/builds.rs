@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::support::{Header, Transport};
 
 #[test]
 fn a_request_is_answered_by_a_build_and_is_gone_with_it() {
@@ -148,4 +149,18 @@ fn the_build_command_gets_its_arguments_and_environment() {
     assert!(log.ends_with("Exit code: 0\n"), "{log}");
     let record = zk.get_json(&build_path("debian", &id)).unwrap();
     assert_eq!(record["formats"], json!("qcow2,raw"));
+}
+
+#[test]
+fn an_image_is_built_and_listed_over_tls() {
+    let sandbox = Sandbox::new("builder-tls");
+    let body =
+        body(&[image(&sandbox, "debian", "formats: [qcow2]")], &[local(&sandbox, "shelf", &["debian"], "")]);
+    let header = sandbox.header(&Header { transport: Transport::Tls, ..Header::default() });
+    sandbox.write_config(&(header + &body));
+    let zk = sandbox.zk();
+    let _builder = sandbox.builder(&[]);
+    let id = wait_ready(&zk, "debian");
+    wait_upload(&zk, "debian", &id, "shelf", "ready");
+    assert!(sandbox.nodepool(&["dib-image-list"]).ok().contains(&id));
 }
