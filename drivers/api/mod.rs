@@ -26,8 +26,10 @@
 pub mod contract;
 mod error;
 mod name_format;
+mod problem;
 mod settings;
 mod suggest;
+mod table;
 mod value;
 
 use std::collections::BTreeMap;
@@ -40,10 +42,12 @@ use nodepool_threads::StopToken;
 use slog::Logger;
 
 pub use error::{Error, ErrorKind};
+pub use problem::{Problem, Problems, Severity};
 pub use settings::name_mistake;
 pub(crate) use settings::seconds;
 pub use suggest::nearest;
-pub use value::{Problem, Problems, Severity, Table, Value};
+pub use table::Table;
+pub use value::Value;
 
 /// What every call into a provider carries.
 #[derive(Debug, Clone)]
