@@ -137,15 +137,12 @@ impl BuildJob {
             invocation.run(stop)
         };
         match ended {
-            Ended::Exited(status) if status.success() => match self.missing_format(id) {
-                None => BuildOutcome::Ready,
-                Some(format) => {
-                    invocation.note(&format!("The build command left no file of the format {format}"));
-                    error!(log, "the build command left no file"; "format" => format, "log" => shown);
-                    BuildOutcome::Failed
-                }
-            },
-            Ended::Exited(status) => {
+            Ended::Complete => BuildOutcome::Ready,
+            Ended::Incomplete(format) => {
+                error!(log, "the build command left no file"; "format" => format, "log" => shown);
+                BuildOutcome::Failed
+            }
+            Ended::Failed(status) => {
                 error!(log, "the build command failed"; "status" => %status, "log" => shown);
                 BuildOutcome::Failed
             }
@@ -163,11 +160,6 @@ impl BuildJob {
                 BuildOutcome::Cancelled
             }
         }
-    }
-
-    fn missing_format(&self, id: &str) -> Option<String> {
-        let file = |format: &str| local_builds::image_file(&self.images_dir, &self.image.name, id, format);
-        self.image.formats.iter().find(|format| !file(format).is_file()).cloned()
     }
 
     fn remove_files(&self, id: &str, log: &Logger) {

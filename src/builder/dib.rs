@@ -33,8 +33,12 @@ pub struct Invocation<'a> {
 /// How the command ended.
 #[derive(Debug)]
 pub enum Ended {
-    /// By itself.
-    Exited(ExitStatus),
+    /// By itself, with a file for every format.
+    Complete,
+    /// By itself and without an error, but without a file for this format.
+    Incomplete(String),
+    /// By itself, with an error.
+    Failed(ExitStatus),
     /// It did not end in time, or was told to stop.
     Interrupted(Interrupted),
     /// It could not be started, or its log could not be written.
@@ -83,17 +87,31 @@ impl Invocation<'_> {
             Ok(child) => child,
             Err(error) => {
                 let why = format!("cannot run {}: {error}", Path::new(program).display());
-                self.note(&why);
+                // The number that a shell would give.
+                let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+                self.note(&format!("{why}\nExit code: {code}"));
                 return Ended::NotStarted(why);
             }
         };
         let limit = self.image.build_timeout;
         match child.wait(&stop.deadline_in(limit)) {
             Ok(Ok(status)) => {
+                let missing = self.missing_format().filter(|_| status.success());
+                if let Some(format) = &missing {
+                    self.note(&format!("The build command left no file of the format {format}"));
+                }
                 self.note(&describe(status));
-                Ended::Exited(status)
+                match missing {
+                    Some(format) => Ended::Incomplete(format),
+                    None if status.success() => Ended::Complete,
+                    None => Ended::Failed(status),
+                }
             }
-            Ok(Err(error)) => Ended::NotStarted(format!("cannot wait for the build command: {error}")),
+            Ok(Err(error)) => {
+                let why = format!("cannot wait for the build command: {error}");
+                self.note(&why);
+                Ended::NotStarted(why)
+            }
             Err(why) => {
                 let ended = child.terminate(GRACE);
                 self.note(&match why {
@@ -116,8 +134,18 @@ impl Invocation<'_> {
         OpenOptions::new().create(true).append(true).open(&self.log)
     }
 
+    fn missing_format(&self) -> Option<String> {
+        let file = |format: &str| {
+            let mut path = self.base.clone().into_os_string();
+            path.push(".");
+            path.push(format);
+            PathBuf::from(path)
+        };
+        self.image.formats.iter().find(|format| !file(format).is_file()).cloned()
+    }
+
     /// Adds a line to the build's log.
-    pub fn note(&self, line: &str) {
+    fn note(&self, line: &str) {
         // The outcome is in the daemon's log too: a full disk must not change it.
         let _ = self.open_log().and_then(|mut log| writeln!(log, "{line}"));
     }
@@ -179,11 +207,12 @@ mod tests {
     #[test]
     fn the_environment_and_the_output_arrive() {
         let script =
-            "echo $DIB_RELEASE $DIB_IMAGE_NAME $DIB_IMAGE_FILENAME $ELEMENTS_PATH $EXTRA; echo err >&2";
+            "echo $DIB_RELEASE $DIB_IMAGE_NAME $DIB_IMAGE_FILENAME $ELEMENTS_PATH $EXTRA; echo err >&2
+            touch $DIB_IMAGE_FILENAME.raw $DIB_IMAGE_FILENAME.qcow2";
         let (ended, log) = run("env", &["sh", "-c", script], |image| {
             image.env_vars.insert("EXTRA".to_owned(), "more".to_owned());
         });
-        assert!(matches!(ended, Ended::Exited(status) if status.success()), "{ended:?}");
+        assert!(matches!(ended, Ended::Complete), "{ended:?}");
         assert!(log.starts_with("bookworm debian "), "{log}");
         assert!(log.ends_with("debian-1 /elements more\nerr\nExit code: 0\n"), "{log}");
     }
@@ -191,13 +220,17 @@ mod tests {
     #[test]
     fn failures_stand_in_the_log() {
         let (ended, log) = run("exit", &["sh", "-c", "exit 3"], |_| ());
-        assert!(matches!(ended, Ended::Exited(status) if status.code() == Some(3)));
+        assert!(matches!(ended, Ended::Failed(status) if status.code() == Some(3)));
         assert_eq!(log, "Exit code: 3\n");
         let (_, log) = run("signal", &["sh", "-c", "kill -9 $$"], |_| ());
         assert_eq!(log, "Exit code: -9\n");
+        let (ended, log) = run("lacking", &["sh", "-c", "touch $DIB_IMAGE_FILENAME.raw"], |_| ());
+        assert!(matches!(ended, Ended::Incomplete(format) if format == "qcow2"));
+        assert_eq!(log, "The build command left no file of the format qcow2\nExit code: 0\n");
         let (ended, log) = run("missing", &["/no/such/command"], |_| ());
         assert!(matches!(ended, Ended::NotStarted(_)));
         assert!(log.contains("cannot run /no/such/command: No such file"), "{log}");
+        assert!(log.ends_with("\nExit code: 127\n"), "{log}");
         // Never executable, not even for root, whatever the machine has in /etc.
         let (ended, log) = run("denied", &["/proc/self/status"], |_| ());
         assert!(matches!(ended, Ended::NotStarted(_)));

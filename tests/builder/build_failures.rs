@@ -28,9 +28,9 @@ fn a_build_that_fails_is_recorded_and_explained_and_leaves_no_files() {
     for (image, why, ends) in [
         ("exits", "exit status: 7", "Exit code: 7\n"),
         ("killed", "signal: 9", "Exit code: -9\n"),
-        ("missing", "No such file or directory", "(os error 2)\n"),
-        ("denied", "Permission denied", "(os error 13)\n"),
-        ("lacking", "format: raw", "no file of the format raw\n"),
+        ("missing", "No such file or directory", "(os error 2)\nExit code: 127\n"),
+        ("denied", "Permission denied", "(os error 13)\nExit code: 126\n"),
+        ("lacking", "format: raw", "no file of the format raw\nExit code: 0\n"),
     ] {
         let id = wait_builds(&zk, image, "failed", 1).remove(0);
         builder.wait_until("the reason in the log", SOON, || {
