@@ -23,7 +23,7 @@ BLOCKS = ["start", "requests", "output", "fleet", "idle", "list", "fleet-request
 IDLE_SECONDS = 60
 OUTPUT_BYTES = 200 * 1000 * 1000
 
-# What is compared with a limit: key, words, unit, limit, what the issue measured of the original.
+# What is compared with a limit: key, words, unit, limit, what was measured of the original earlier.
 FIGURES = [
     ("request", "request to `building` record", "ms", 20, 8300),
     ("upload", "`ready` build to `ready` upload", "ms", 50, 10000),
@@ -257,7 +257,7 @@ def report(ours, original):
         if not samples:
             continue
         median = statistics.median(samples)
-        theirs, source = quoted, "issue"
+        theirs, source = quoted, "earlier"
         if original and original.samples.get(key):
             theirs = statistics.median(original.samples[key])
             source = f"measured, n={len(original.samples[key])}"

@@ -1,7 +1,7 @@
 //! Where log lines go: to standard output in the foreground, to the original's default files as a daemon.
 //! A line that cannot be written is lost, and nothing else: a full disk never stops work.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::panic;
 use std::path::Path;
@@ -24,7 +24,9 @@ pub(super) fn foreground(debug: bool) -> Logger {
 pub(super) fn daemon(name: &str) -> io::Result<Logger> {
     let open = |file: String| -> io::Result<File> {
         let path = Path::new(LOG_DIR).join(file);
-        OpenOptions::new().create(true).append(true).open(&path).map_err(|error| {
+        let opened = fs::create_dir_all(LOG_DIR)
+            .and_then(|()| OpenOptions::new().create(true).append(true).open(&path));
+        opened.map_err(|error| {
             io::Error::new(error.kind(), format!("cannot write the log {}: {error}", path.display()))
         })
     };

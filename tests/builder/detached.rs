@@ -99,7 +99,10 @@ fn a_start_that_fails_is_told_to_whoever_started_it() {
     let images_dir = format!("images-dir: {}", sandbox.images().display());
     for (config, why) in [
         (header.replace(&images_dir, ""), "the required key 'images-dir' is missing"),
-        (header.replace(&images_dir, "images-dir: /no/such/directory"), "images-dir /no/such/directory: "),
+        (
+            header.replace(&images_dir, "images-dir: /no/such/directory"),
+            "images-dir /no/such/directory does not exist",
+        ),
         ("diskimages: [".to_owned(), "not valid YAML"),
     ] {
         sandbox.write_config(&config);

@@ -26,7 +26,10 @@ fn a_start_that_cannot_succeed_says_why() {
         ("diskimages: [{name: a/b}]\n".to_owned(), "diskimages[0]"),
         (header.replace(&servers, ""), "'zookeeper-servers' is missing"),
         (header.replace(&images_dir, ""), "'images-dir' is missing"),
-        (header.replace(&images_dir, "images-dir: /no/such/directory"), "images-dir /no/such/directory: "),
+        (
+            header.replace(&images_dir, "images-dir: /no/such/directory"),
+            "images-dir /no/such/directory does not exist",
+        ),
         // Nobody may write there, not even root.
         (header.replace(&images_dir, "images-dir: /proc"), "images-dir /proc: "),
     ] {
