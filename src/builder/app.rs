@@ -51,13 +51,15 @@ impl NodepoolBuilderApp {
         let config = &loaded.config;
         let zookeeper = config.require_zookeeper().map_err(|error| error.to_string())?;
         let images_dir = config.require_images_dir().map_err(|error| error.to_string())?.to_owned();
-        let identity = Identity::load(&images_dir).map_err(|error| match error.kind() {
+        if !images_dir.is_dir() {
             // Not made here: most likely it is a disk of its own that is not mounted.
-            io::ErrorKind::NotFound => {
-                format!("the images-dir {} does not exist: make it, or mount it", images_dir.display())
-            }
-            _ => format!("images-dir {}: {error}", images_dir.display()),
-        })?;
+            return Err(format!(
+                "the images-dir {} does not exist: make it, or mount it",
+                images_dir.display()
+            ));
+        }
+        let identity = Identity::load(&images_dir)
+            .map_err(|error| format!("images-dir {}: {error}", images_dir.display()))?;
         let identity = Arc::new(identity);
         let system = |error: io::Error| format!("cannot start: {error}");
 
