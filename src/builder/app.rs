@@ -30,7 +30,7 @@ pub struct Options {
 
 /// A running builder.
 pub struct NodepoolBuilderApp {
-    // Stopped in this order: the builder thread with its workers, then what they need.
+    // Dropped in this order: the stop, which ends the builder thread with its workers; then what they need.
     stop: StopSource,
     builder: Option<Thread<Stopped>>,
     ended: Receiver<Infallible>,
@@ -126,11 +126,5 @@ impl NodepoolBuilderApp {
             // The builder thread has panicked, and its workers with whatever they held are gone with it.
             Some(Err(_)) | None => Stopped::Overdue,
         }
-    }
-}
-
-impl Drop for NodepoolBuilderApp {
-    fn drop(&mut self) {
-        self.stop.stop();
     }
 }

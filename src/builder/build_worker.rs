@@ -11,7 +11,7 @@ use super::plan::{Reason, build_reason};
 use super::{Attempt, Identity, build_log, local_builds};
 use crate::config::DiskImage;
 use crate::model::{BuildRecord, BuildState, now};
-use crate::zk::{Images, Lock, ZkError, ZkErrorKind};
+use crate::zk::{Images, ZkError, ZkErrorKind};
 
 /// An ordered build.
 pub struct BuildJob {
@@ -114,7 +114,7 @@ impl BuildJob {
             return Err(error);
         }
         if ready {
-            self.finish_request(reason, &images, &lock, &log);
+            self.finish_request(reason, &images, &log);
             info!(log, "the build is ready");
         }
         Ok(outcome)
@@ -170,7 +170,7 @@ impl BuildJob {
     }
 
     /// A request by hand is done when a build that it started is ready.
-    fn finish_request(&self, reason: Reason, images: &Images, _held: &Lock, log: &Logger) {
+    fn finish_request(&self, reason: Reason, images: &Images, log: &Logger) {
         if reason != Reason::Requested {
             return;
         }
