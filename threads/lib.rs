@@ -5,7 +5,9 @@
 //! The only `unsafe` of the project is here.
 
 mod child;
+mod crash_point;
 mod daemonize;
+mod leftovers;
 mod pool;
 mod registry;
 mod signals;
@@ -13,7 +15,9 @@ mod stop;
 mod waker;
 
 pub use child::{ChildGroup, kill_child_groups};
+pub use crash_point::crash_point;
 pub use daemonize::{Detached, Startup, detach};
+pub use leftovers::end_leftovers;
 pub use pool::{Finished, Job, Panicked, Pool};
 pub use registry::{Activity, Thread, ThreadInfo, activity, register_main, spawn, threads};
 pub use signals::{Signal, SignalThread};

@@ -14,6 +14,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use nodepool_threads::crash_point;
 use rustix::fs::{FlockOperation, flock};
 use slog::{Logger, info, warn};
 use uuid::Uuid;
@@ -69,6 +70,7 @@ impl<'a> Journal<'a> {
         sync_dir(self.dir)?;
         fs::rename(names::part_path(self.dir, self.id), self.dir.join(&record.file))?;
         sync_dir(self.dir)?;
+        crash_point("image-named");
         let journal = names::journal_path(self.dir, self.id);
         let complete = self.dir.join(names::record_file_name(&record.file));
         fs::rename(&journal, &complete)?;

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use nodepool_threads::crash_point;
 use rustix::fs::{Access, access};
 use slog::{Logger, debug};
 use uuid::Uuid;
@@ -63,6 +64,7 @@ impl Store {
             properties: image.properties.clone(),
             created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         };
+        crash_point("image-copied");
         call.stop.check()?;
         journal.commit(&record).map_err(writing)?;
         Ok(record.id)
@@ -79,6 +81,7 @@ impl Store {
                 continue;
             };
             if journal::retract(&self.dir, record_file, id).map_err(failed)? {
+                crash_point("image-retracted");
                 return journal::clear(&self.dir, id).map_err(failed);
             }
         }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use nodepool_threads::{StopSource, Thread, spawn};
-use slog::Logger;
+use nodepool_threads::{StopSource, Thread, end_leftovers, spawn};
+use slog::{Logger, error, warn};
 
 use super::Identity;
 use super::crew::Crew;
@@ -27,6 +27,9 @@ pub struct Options {
     /// How often the disk is looked at for garbage; `None` turns all cleaning off.
     pub cleanup_interval: Option<Duration>,
 }
+
+/// How long builds of an earlier run may take to clean up after themselves.
+const LEFTOVER_GRACE: Duration = Duration::from_secs(5);
 
 /// A running builder.
 pub struct NodepoolBuilderApp {
@@ -61,6 +64,7 @@ impl NodepoolBuilderApp {
         let identity = Identity::load(&images_dir)
             .map_err(|error| format!("images-dir {}: {error}", images_dir.display()))?;
         let identity = Arc::new(identity);
+        end_leftovers_of(&identity, log);
         let system = |error: io::Error| format!("cannot start: {error}");
 
         let (session, session_thread) = Session::start(zookeeper, log).map_err(system)?;
@@ -126,5 +130,18 @@ impl NodepoolBuilderApp {
             // The builder thread has panicked, and its workers with whatever they held are gone with it.
             Some(Err(_)) | None => Stopped::Overdue,
         }
+    }
+}
+
+/// Ends the builds and hooks that an earlier run of this builder was killed over: their locks are gone with it, and
+/// what they write belongs to nobody.
+fn end_leftovers_of(identity: &Identity, log: &Logger) {
+    let (variable, value) = identity.mark();
+    let (found, left) = end_leftovers(variable, value, LEFTOVER_GRACE);
+    if found > 0 {
+        warn!(log, "ended builds or hooks that an earlier run had left"; "count" => found - left);
+    }
+    if left > 0 {
+        error!(log, "builds or hooks of an earlier run cannot be ended"; "count" => left);
     }
 }

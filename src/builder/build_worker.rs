@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use nodepool_threads::{Interrupted, Job, StopSource, StopToken, activity};
+use nodepool_threads::{Interrupted, Job, StopSource, StopToken, activity, crash_point};
 use slog::{Logger, error, info, warn};
 
 use super::dib::{Ended, Invocation};
+use super::janitor::fail_abandoned;
 use super::plan::{Reason, build_reason};
 use super::{Attempt, Identity, build_log, local_builds};
 use crate::config::DiskImage;
-use crate::model::{BuildRecord, BuildState, now};
+use crate::model::{BuildRecord, BuildState, Image, now};
 use crate::zk::{Images, ZkError, ZkErrorKind};
 
 /// An ordered build.
@@ -80,9 +81,12 @@ impl BuildJob {
         }
         let builder = self.identity.fqdn().to_owned();
         let Some(lock) = self.images.lock_builds(name)? else { return Ok(BuildOutcome::NotNeeded) };
+        crash_point("build-locked");
         let images = self.images.under(&lock);
+        let found = images.read_builds(name)?;
+        self.fail_abandoned(&images, &found)?;
         // Another builder may have finished a build between the order and the lock.
-        let Some(reason) = build_reason(&images.read_builds(name)?, &self.image, now()) else {
+        let Some(reason) = build_reason(&found, &self.image, now()) else {
             return Ok(BuildOutcome::NotNeeded);
         };
         let mut record = BuildRecord::new(BuildState::Building);
@@ -90,10 +94,12 @@ impl BuildJob {
         record.builder_id = Some(self.identity.builder_id.clone());
         record.formats.clone_from(&self.image.formats);
         let id = images.create_build(name, &record)?;
+        crash_point("build-recorded");
         let log = self.log.new(slog::o!("build" => id.clone()));
         info!(log, "building"; "reason" => reason.as_str());
 
         let outcome = self.run_command(&id, stop, &log);
+        crash_point("build-written");
         let ready = matches!(outcome, BuildOutcome::Ready);
         if !ready {
             self.remove_files(&id, &log);
@@ -103,7 +109,8 @@ impl BuildJob {
         record.shell_type.clone_from(&self.image.shell_type);
         record.set_state(if ready { BuildState::Ready } else { BuildState::Failed });
         // Nobody but the holder of the lock writes a record that is `building`: its version is the first.
-        if let Err(error) = images.write_build(name, &id, &record, 0) {
+        // Patiently, because the work of an hour may hang on it.
+        if let Err(error) = images.patient().write_build(name, &id, &record, 0) {
             if error.is(ZkErrorKind::Unavailable) {
                 // It may have been written, and then the files are wanted. If not, the janitor finds both.
                 warn!(log, "it is not known whether the build was recorded"; "reason" => %error);
@@ -113,11 +120,28 @@ impl BuildJob {
             }
             return Err(error);
         }
+        crash_point("build-recorded-ready");
         if ready {
             self.finish_request(reason, &images, &log);
+            crash_point("request-removed");
             info!(log, "the build is ready");
         }
         Ok(outcome)
+    }
+
+    /// Whoever holds the build lock knows that no other build of the image is running, whatever the records
+    /// say.
+    fn fail_abandoned(&self, images: &Images, found: &Image) -> Result<(), ZkError> {
+        let abandoned = found.builds.values().filter(|build| build.record.state == BuildState::Building);
+        for build in abandoned {
+            let record = build.record.clone();
+            match fail_abandoned(images, &found.name, &build.id, record, build.version, &self.log) {
+                // Somebody has changed or removed it meanwhile: it is his.
+                Err(error) if matches!(error.kind(), ZkErrorKind::BadVersion | ZkErrorKind::NoNode) => {}
+                other => other?,
+            }
+        }
+        Ok(())
     }
 
     fn run_command(&self, id: &str, stop: &StopToken, log: &Logger) -> BuildOutcome {
@@ -130,6 +154,7 @@ impl BuildJob {
             base: local_builds::base_path(&self.images_dir, name, id),
             elements_dir: self.elements_dir.as_deref(),
             log: build_log::path(&self.log_dir, name, id),
+            mark: self.identity.mark(),
         };
         let shown = invocation.log.display().to_string();
         let ended = {

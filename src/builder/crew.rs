@@ -177,6 +177,10 @@ impl Crew {
 pub(super) fn at_provider(cleanup: &Cleanup) -> Option<&str> {
     match &cleanup.what {
         Garbage::Upload { provider, .. } => Some(provider),
-        Garbage::Files | Garbage::Format(_) | Garbage::Build(_) | Garbage::MarkUpload { .. } => None,
+        Garbage::Files
+        | Garbage::Format(_)
+        | Garbage::Abandoned
+        | Garbage::Build(_)
+        | Garbage::MarkUpload { .. } => None,
     }
 }

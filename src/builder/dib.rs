@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use nodepool_threads::{ChildGroup, Interrupted, StopToken};
+use nodepool_threads::{ChildGroup, Interrupted, StopToken, crash_point};
 
 use crate::config::DiskImage;
 
@@ -28,6 +28,8 @@ pub struct Invocation<'a> {
     pub elements_dir: Option<&'a str>,
     /// Where the output goes.
     pub log: PathBuf,
+    /// The variable by which its processes are known, and its value.
+    pub mark: (&'a str, &'a str),
 }
 
 /// How the command ended.
@@ -81,6 +83,7 @@ impl Invocation<'_> {
             }
             // Last, because an operator's own variables are meant to win.
             command.envs(&self.image.env_vars);
+            command.env(self.mark.0, self.mark.1);
             ChildGroup::spawn(&mut command, "build")
         });
         let mut child = match started {
@@ -93,6 +96,7 @@ impl Invocation<'_> {
                 return Ended::NotStarted(why);
             }
         };
+        crash_point("build-started");
         let limit = self.image.build_timeout;
         match child.wait(&stop.deadline_in(limit)) {
             Ok(Ok(status)) => {
@@ -168,6 +172,7 @@ mod tests {
             base: dir.join("debian-1"),
             elements_dir: Some("/elements"),
             log: dir.join("logs/x.log"),
+            mark: ("NODEPOOL_BUILDER_ID", "test"),
         }
     }
 

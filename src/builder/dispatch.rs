@@ -18,7 +18,7 @@ impl NodePoolBuilder {
     /// begins with a lock.
     pub(super) fn hand_out(&mut self) {
         let status = self.session.status();
-        if !status.connected {
+        if !status.is_connected() {
             return;
         }
         self.hand_out_builds(status.generation);
@@ -89,6 +89,7 @@ impl NodePoolBuilder {
             provider_name: provider.clone(),
             provider: Arc::clone(self.state.providers.get(provider)?),
             settings: self.config.providers.get(provider)?.images()?.clone(),
+            identity: Arc::clone(&self.identity),
             images_dir: self.images_dir.clone(),
             images: self.images.clone(),
             cancel: Arc::new(StopSource::new()),

@@ -1,6 +1,6 @@
 //! Who this builder is to the fleet.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
 use std::net::ToSocketAddrs as _;
 use std::path::Path;
@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
 use nodepool_threads::spawn;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use uuid::Uuid;
 
 /// The builder's names.
@@ -19,15 +21,21 @@ pub struct Identity {
     /// The host name.
     pub hostname: String,
     fqdn: OnceLock<String>,
+    /// Holds the lock that keeps other builders out of the images directory.
+    _lock: File,
     /// Where the resolver's answer arrives.
     resolved: Receiver<Option<String>>,
 }
+
+/// The variable by which the processes of this builder's builds and hooks are known.
+const MARK: &str = "NODEPOOL_BUILDER_ID";
 
 /// How long to wait for the system's resolver.
 const RESOLVER_LIMIT: Duration = Duration::from_secs(2);
 
 impl Identity {
-    /// Reads the builder's id, or makes one on the first start.
+    /// Reads the builder's id, or makes one on the first start, and keeps every other builder out of the images
+    /// directory for as long as the value lives.
     pub fn load(images_dir: &Path) -> io::Result<Self> {
         let file = images_dir.join("builder_id.txt");
         let builder_id = match fs::read_to_string(&file) {
@@ -36,6 +44,7 @@ impl Identity {
             Err(error) if error.kind() == ErrorKind::NotFound => create(&file)?,
             Err(error) => return Err(error),
         };
+        let lock = lock(&file)?;
         let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let (tell, resolved) = bounded(1);
         let name = hostname.clone();
@@ -45,7 +54,12 @@ impl Identity {
         })?;
         // The system's resolver knows no deadline. It holds nothing, so nobody waits for its end.
         std::mem::forget(resolver);
-        Ok(Self { builder_id, hostname, fqdn: OnceLock::new(), resolved })
+        Ok(Self { builder_id, hostname, fqdn: OnceLock::new(), _lock: lock, resolved })
+    }
+
+    /// The variable, and its value, that all processes of this builder's builds and hooks get.
+    pub fn mark(&self) -> (&'static str, &str) {
+        (MARK, &self.builder_id)
     }
 
     /// The fully qualified host name, or the host name where the system's resolver does not know more. The
@@ -55,6 +69,20 @@ impl Identity {
             let answer = self.resolved.recv_timeout(RESOLVER_LIMIT).ok().flatten();
             answer.unwrap_or_else(|| self.hostname.clone())
         })
+    }
+}
+
+/// Two builders with one id would take each other's running builds for what a dead one has left.
+fn lock(file: &Path) -> io::Result<File> {
+    let lock = File::options().read(true).write(true).open(file)?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => {
+            let why = "another builder is running on it; each needs an images-dir of its own";
+            Err(io::Error::new(ErrorKind::ResourceBusy, why))
+        }
+        // Some network file systems have no locks. There, only the operator can see to it.
+        Ok(()) | Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(lock),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -91,10 +119,16 @@ mod tests {
         fs::create_dir_all(&dir).unwrap();
         let first = Identity::load(&dir).unwrap();
         assert_eq!(Uuid::parse_str(&first.builder_id).unwrap().get_version_num(), 4);
-        assert_eq!(Identity::load(&dir).unwrap().builder_id, first.builder_id);
+        let second = Identity::load(&dir).unwrap_err();
+        assert!(second.to_string().contains("another builder is running"), "{second}");
+        let id = first.builder_id.clone();
+        drop(first);
+        let first = Identity::load(&dir).unwrap();
+        assert_eq!(first.builder_id, id);
+        assert!(!first.fqdn().is_empty());
+        drop(first);
         fs::write(dir.join("builder_id.txt"), "from-the-original\n").unwrap();
         assert_eq!(Identity::load(&dir).unwrap().builder_id, "from-the-original");
-        assert!(!first.fqdn().is_empty());
         fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nodepool_drivers::api::{CallContext, Images as ProviderImages, Provider};
-use nodepool_threads::{Job, StopToken};
-use slog::{Logger, info};
+use nodepool_threads::{Job, StopToken, crash_point};
+use slog::{Logger, info, warn};
 
 use super::local_builds;
 use super::plan::{Cleanup, Garbage};
 use super::upload_worker::{PROPERTY_BUILD, PROPERTY_PROVIDER, PROPERTY_UPLOAD};
 use crate::config::Config;
-use crate::model::{BuildState, Upload, UploadState};
+use crate::model::{BuildRecord, BuildState, Upload, UploadState};
 use crate::zk::{Images, Lock, ZkError};
 
 /// How long a provider may take to delete an image.
@@ -56,6 +56,7 @@ impl Job for CleanupJob {
         match what {
             Garbage::Files => format!("removing the files of {image}-{build}"),
             Garbage::Format(format) => format!("removing {image}-{build}.{format}"),
+            Garbage::Abandoned => format!("ending the abandoned build {image}-{build}"),
             Garbage::Build(_) => format!("removing the build {image}-{build}"),
             Garbage::MarkUpload { provider, upload, .. } => {
                 format!("marking upload {upload} of {image}-{build} to {provider}")
@@ -82,11 +83,28 @@ fn zk(error: ZkError) -> String {
     error.to_string()
 }
 
+/// Marks a build as failed that nobody works on, which the caller knows by the image's build lock.
+pub(super) fn fail_abandoned(
+    images: &Images,
+    image: &str,
+    build: &str,
+    mut record: BuildRecord,
+    version: i32,
+    log: &Logger,
+) -> Result<(), ZkError> {
+    record.set_state(BuildState::Failed);
+    images.write_build(image, build, &record, version)?;
+    let builder = record.builder.unwrap_or_default();
+    warn!(log, "a build has failed: its builder has died or lost its session"; "abandoned" => build, "builder" => builder);
+    Ok(())
+}
+
 impl CleanupJob {
     fn clean(&self, stop: &StopToken) -> CleanupOutcome {
         match &self.cleanup.what {
             Garbage::Files => self.remove_ownerless_files(),
             Garbage::Format(format) => self.remove_format(format),
+            Garbage::Abandoned => self.end_abandoned(),
             Garbage::Build(was) => self.remove_build(*was),
             Garbage::MarkUpload { provider, upload, was } => self.mark_upload(provider, upload, *was),
             Garbage::Upload { provider, upload } => self.delete_upload(provider, upload, stop),
@@ -134,14 +152,25 @@ impl CleanupJob {
             .map_err(|error| error.to_string())
     }
 
+    /// Marks a build as failed whose builder has died, or has lost its session. What has failed is removed
+    /// like any other failed build.
+    fn end_abandoned(&self) -> CleanupOutcome {
+        let Cleanup { image, build, .. } = &self.cleanup;
+        // The lock that proves that nobody works on it.
+        let Some(lock) = self.images.lock_builds(image).map_err(zk)? else { return Ok(Done::LeftAlone) };
+        let images = self.images.under(&lock);
+        let found = images.read_build(image, build).map_err(zk)?;
+        let Some((record, version)) = found.filter(|(record, _)| record.state == BuildState::Building) else {
+            return Ok(Done::LeftAlone);
+        };
+        fail_abandoned(&images, image, build, record, version, &self.log).map_err(zk)?;
+        Ok(Done::Removed)
+    }
+
     /// Removes the build if it is still in the state that made it garbage.
     fn remove_build(&self, was: BuildState) -> CleanupOutcome {
         let Cleanup { image, build, .. } = &self.cleanup;
-        // The lock that proves that nobody works on the build in that state.
-        let lock = match was {
-            BuildState::Building => self.images.lock_builds(image),
-            _ => self.images.lock_build(image, build),
-        };
+        let lock = self.images.lock_build(image, build);
         let Some(lock) = lock.map_err(zk)? else { return Ok(Done::LeftAlone) };
         let images = self.images.under(&lock);
         let found = images.read_build(image, build).map_err(zk)?;
@@ -151,9 +180,12 @@ impl CleanupJob {
         if record.state != BuildState::Deleting {
             record.set_state(BuildState::Deleting);
             images.write_build(image, build, &record, version).map_err(zk)?;
+            crash_point("build-marked");
         }
         self.remove_files()?;
+        crash_point("build-files-removed");
         if images.delete_build(image, build).map_err(zk)? {
+            crash_point("build-removed");
             info!(self.log, "the build is removed"; "was" => %was);
         }
         Ok(Done::Removed)
@@ -185,6 +217,7 @@ impl CleanupJob {
         };
         upload.record.set_state(UploadState::Deleting);
         self.images.under(&lock).write_upload(image, build, provider, &upload).map_err(zk)?;
+        crash_point("upload-marked");
         info!(self.log, "the upload is marked for deletion"; "provider" => provider, "upload" => id, "was" => %was);
         Ok(Done::Removed)
     }
@@ -201,7 +234,9 @@ impl CleanupJob {
             Some(external_id) => store.delete(&call, external_id).map_err(|error| error.to_string())?,
             None => self.delete_unrecorded(store, &call, provider, id)?,
         }
+        crash_point("image-deleted");
         self.images.under(&lock).delete_upload(image, build, provider, id).map_err(zk)?;
+        crash_point("upload-removed");
         info!(self.log, "the upload is deleted"; "provider" => provider, "upload" => id);
         Ok(Done::Removed)
     }

@@ -34,7 +34,7 @@ fn keep(session: &Session, hostname: &str, log: &Logger, stop: &StopToken) {
     loop {
         let status = session.status();
         let mut patience = Duration::from_secs(3600);
-        if status.connected && registered != Some(status.generation) {
+        if status.is_connected() && registered != Some(status.generation) {
             // Pinned, so that an entry is never made in a later session than the one it is noted for.
             match Component::register(&session.pinned(status.generation), hostname) {
                 Ok(component) => {

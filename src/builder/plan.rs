@@ -103,6 +103,8 @@ pub enum Garbage {
     Files,
     /// The file of a format that every provider has (`delete-after-upload`).
     Format(String),
+    /// A build that nobody works on any more, though its record says `building`: it has failed.
+    Abandoned,
     /// The whole build: it is marked `deleting`, its files go, and its record with the last upload. With the
     /// state that makes it garbage: in another one it may be the best that there is.
     Build(BuildState),
@@ -129,7 +131,7 @@ impl Garbage {
     pub fn provider(&self) -> Option<&str> {
         match self {
             Self::MarkUpload { provider, .. } | Self::Upload { provider, .. } => Some(provider),
-            Self::Files | Self::Format(_) | Self::Build(_) => None,
+            Self::Files | Self::Format(_) | Self::Abandoned | Self::Build(_) => None,
         }
     }
 }
@@ -319,6 +321,9 @@ fn clean_upload(
 
 /// A build that is not kept goes once nothing of it is needed any more.
 fn clean_build(facts: &Facts<'_>, build: &Build) -> Option<Garbage> {
+    if build.record.state == BuildState::Building {
+        return Some(Garbage::Abandoned);
+    }
     let (mut none_left, mut all_leaving) = (true, true);
     for at in build.providers.values() {
         // A record that cannot be read is never deleted, and neither is what it hangs on.

@@ -10,10 +10,10 @@ use std::time::Duration;
 use nodepool_drivers::api::{
     CallContext, Error, ErrorKind, ImageSettings, ImageUpload, Images as ProviderImages, Provider,
 };
-use nodepool_threads::{ChildGroup, Job, StopSource, StopToken, activity};
+use nodepool_threads::{ChildGroup, Job, StopSource, StopToken, activity, crash_point};
 use slog::{Logger, error, info, warn};
 
-use super::local_builds;
+use super::{Identity, local_builds};
 use crate::config::DiskImage;
 use crate::model::{BuildRecord, BuildState, Upload, UploadRecord, UploadState, now};
 use crate::zk::{Images, ZkError, ZkErrorKind};
@@ -44,6 +44,8 @@ pub struct UploadJob {
     pub provider: Arc<dyn Provider>,
     /// How the provider wants its images.
     pub settings: ImageSettings,
+    /// Who uploads.
+    pub identity: Arc<Identity>,
     /// Where the files are.
     pub images_dir: PathBuf,
     /// The records.
@@ -97,6 +99,7 @@ impl UploadJob {
         let Some(lock) = self.images.lock_uploads(image, build, provider)? else {
             return Ok(UploadOutcome::NotNeeded);
         };
+        crash_point("upload-locked");
         let images = self.images.under(&lock);
         let Some(of_build) = self.still_needed(&images)? else { return Ok(UploadOutcome::NotNeeded) };
 
@@ -105,6 +108,7 @@ impl UploadJob {
         record.python_path.clone_from(&of_build.python_path);
         record.shell_type.clone_from(&of_build.shell_type);
         let id = images.create_upload(image, build, provider, &record)?;
+        crash_point("upload-recorded");
         let log = self.log.new(slog::o!("upload" => id.clone()));
         let name = self.settings.external_name(image, &id, now() as u64);
         info!(log, "uploading"; "name" => &name);
@@ -121,7 +125,8 @@ impl UploadJob {
         }
         // Nobody but the holder of the lock writes a record that is `uploading`: its version is the first.
         let upload = Upload { id, record, version: 0 };
-        if let Err(error) = images.write_upload(image, build, provider, &upload) {
+        // Patiently: an image of many gigabytes may have been brought there.
+        if let Err(error) = images.patient().write_upload(image, build, provider, &upload) {
             match (&stored, error.kind()) {
                 // It may have been written, and then the image is wanted. If not, the janitor finds both.
                 (_, ZkErrorKind::Unavailable) => {
@@ -135,6 +140,7 @@ impl UploadJob {
             }
             return Err(error);
         }
+        crash_point("upload-recorded-ready");
         Ok(match stored {
             Ok(external_id) => {
                 info!(log, "the upload is ready"; "id" => external_id);
@@ -197,6 +203,7 @@ impl UploadJob {
         };
         let call = CallContext { stop: stop.deadline_in(self.settings.upload_timeout), log: log.clone() };
         let external_id = store.upload(&call, &image)?;
+        crash_point("image-stored");
         if let Some(hook) = &self.settings.post_upload_hook {
             if let Err(why) = self.run_hook(hook, &external_id, &file, stop, log) {
                 self.undo(store, &external_id, log);
@@ -224,9 +231,12 @@ impl UploadJob {
             let mut command = Command::new(hook);
             command.arg(&self.provider_name).arg(external_id).arg(file);
             command.stdin(Stdio::null()).stdout(out).stderr(errors);
+            let (variable, value) = self.identity.mark();
+            command.env(variable, value);
             ChildGroup::spawn(&mut command, "hook")
         });
         let mut child = started.map_err(|error| failed(format!("cannot be run: {error}")))?;
+        crash_point("hook-started");
         let status = match child.wait(&stop.deadline_in(HOOK_LIMIT)) {
             Ok(status) => status.map_err(|error| failed(format!("cannot be waited for: {error}")))?,
             Err(why) => {

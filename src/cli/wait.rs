@@ -158,7 +158,7 @@ impl Waiter<'_> {
     }
 
     fn note_connection(&mut self) -> Result<(), Failure> {
-        let connected = self.session.status().connected;
+        let connected = self.session.status().is_connected();
         let was_connected = std::mem::replace(&mut self.connected, connected);
         match (was_connected, connected) {
             (true, false) => self.warn("the connection to ZooKeeper is lost; waiting for it to come back"),

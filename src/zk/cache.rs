@@ -100,7 +100,9 @@ enum Event {
     Tree(TreeEvent),
     Session,
     FullRead,
-    /// The connection's watch, or the cache itself, is over.
+    /// Nothing will come from the watch any more.
+    WatchEnded,
+    /// The cache is over.
     End,
 }
 
@@ -143,6 +145,12 @@ impl Keeper {
                     self.read_everything()?;
                     next_full_read = Instant::now() + FULL_READ;
                 }
+                Event::WatchEnded => {
+                    // Of itself a watch only ends with its connection. If that still stands, the crate's
+                    // thread for events has died, and no other watch on this connection would be served.
+                    self.session.distrust(watched.connection);
+                    return Ok(());
+                }
                 Event::End => return Ok(()),
             }
         }
@@ -157,7 +165,7 @@ impl Keeper {
             let reader = if self.pending.is_some() { &self.tell } else { &nobody };
             select! {
                 recv(stopped) -> _ => return Event::End,
-                recv(events) -> event => return event.map_or(Event::End, Event::Tree),
+                recv(events) -> event => return event.map_or(Event::WatchEnded, Event::Tree),
                 recv(self.connections) -> changed => return changed.map_or(Event::End, |()| Event::Session),
                 // A reader that is gone wants to hear nothing more.
                 send(reader, self.pending.take().unwrap_or(Changes::All)) -> _ => {}

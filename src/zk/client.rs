@@ -4,6 +4,7 @@
 //! that it could try to mend (see [`super::relay`]). Its calls may panic, so each is caught.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use zookeeper::{
@@ -12,7 +13,7 @@ use zookeeper::{
 };
 
 use super::error::{ZkError, ZkErrorKind, ZkResult};
-use super::relay::{Identity, Link};
+use super::relay::{CallLimit, Identity, Link};
 
 /// The largest record that a server takes (`jute.maxbuffer`, 1 MB by default) with room for the request's
 /// other parts. A larger write would cost the connection.
@@ -115,6 +116,12 @@ impl Client {
         self.link.let_session_close();
         // Without a connection there is nothing to end.
         let _ = caught(|| self.crate_client.close());
+    }
+
+    /// Ends the connection at `deadline`, unless what is returned has been dropped before: no call that is
+    /// made meanwhile takes longer.
+    pub(super) fn limit_call(&self, deadline: Instant) -> CallLimit<'_> {
+        self.link.limit_call(deadline)
     }
 
     /// The link under it.
@@ -244,3 +251,6 @@ fn caught<T>(call: impl FnOnce() -> Result<T, CrateError>) -> Result<T, Failure>
         Failure::Answer(kind, error.to_string())
     })
 }
+
+#[cfg(test)]
+mod tests;

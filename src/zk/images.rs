@@ -34,6 +34,13 @@ impl Images {
         Self { session: lock.session().clone(), holder: self.holder.clone() }
     }
 
+    /// The same store, whose calls wait for a connection as long as the session may live: see
+    /// [`Session::patient`].
+    #[must_use]
+    pub fn patient(&self) -> Self {
+        Self { session: self.session.patient(), holder: self.holder.clone() }
+    }
+
     /// The session that it works in.
     pub(super) fn session(&self) -> &Session {
         &self.session

@@ -22,7 +22,7 @@ impl Lock {
     /// who it is. What is missing below `base` is made, but never `base` itself: that is a record, and if it
     /// is gone there is nothing to be locked.
     pub fn try_acquire(session: &Session, base: &str, below: &str, holder: &str) -> ZkResult<Option<Self>> {
-        let session = session.pin();
+        let session = session.pin().as_one_call();
         let path = format!("{base}/{below}");
         let wanted = format!("{path}/{}{MARK}", Uuid::new_v4().simple());
         let contend = || session.create_ephemeral(&wanted, holder.as_bytes());
@@ -39,9 +39,9 @@ impl Lock {
             other => other?,
         };
         // From here on the znode is ours to remove, whatever happens.
-        let lock = Self { session, contender };
+        let lock = Self { session: session.as_many_calls(), contender };
         let own = sequence(&lock.contender);
-        let others = lock.session.children(&path)?;
+        let others = session.children(&path)?;
         let first = others.iter().filter_map(|name| sequence(name)).min();
         Ok((first == own).then_some(lock))
     }

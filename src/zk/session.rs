@@ -6,8 +6,8 @@
 //! since a call is made on a connection of its own generation, a write can never outlive the lock that it was
 //! made under.
 //!
-//! A call waits for a connection for at most the session timeout, and the relay's patience with a server
-//! that falls silent, a third of the timeout, bounds the rest.
+//! A call waits for a connection for at most the session timeout, and is over [`GRACE`] later at the latest,
+//! whatever the server does. Only a [patient](Session::patient) handle waits longer for a connection.
 
 use std::io;
 use std::sync::Arc;
@@ -21,31 +21,34 @@ use slog::Logger;
 use super::client::{Client, Failure, Mode, Stat, TreeEvent};
 use super::error::{ZkError, ZkErrorKind, ZkResult};
 use super::shared::{Orphan, Shared};
+use super::status::{Generation, Status};
 use super::supervisor::Supervisor;
 use crate::config::ZooKeeperConfig;
 
-/// Which session of this process: a lock of another generation than the current one is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Generation(pub(super) u64);
-
-/// What the session is at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Status {
-    /// Whether calls can be made now.
-    pub connected: bool,
-    /// The current session. Changes only when one was lost.
-    pub generation: Generation,
-    /// The number of the connection. Watches go with it, and what was read before may be outdated.
-    pub connection: u64,
-}
+/// How long a call that has found a connection at its last moment may take on it.
+const GRACE: Duration = Duration::from_millis(800);
+/// As good as no deadline, for what waits until something else ends it.
+const FAR: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// A handle of the session, cheap to clone.
 #[derive(Clone)]
 pub struct Session {
     shared: Arc<Shared>,
     pinned: Option<Generation>,
+    patience: Patience,
     /// Whoever may end the waits of this handle has done so.
     interrupted: Vec<Arc<AtomicBool>>,
+}
+
+/// How long the calls of a handle wait for a connection.
+#[derive(Debug, Clone, Copy)]
+enum Patience {
+    /// Each for the session timeout.
+    EachCall,
+    /// All together until then: they are steps of one thing.
+    Until(Instant),
+    /// As long as the session may live.
+    Session,
 }
 
 /// Ends the waits of the handles that came with it: their calls fail at once where there is no connection.
@@ -70,7 +73,7 @@ impl Session {
         let token = stop.token();
         let thread = spawn("zk-session", "ZooKeeper session", move || supervisor.run(&token))?;
         let owner = SessionThread { stop, shared: Arc::clone(&shared), _thread: thread };
-        Ok((Self { shared, pinned: None, interrupted: Vec::new() }, owner))
+        Ok((Self { shared, pinned: None, patience: Patience::EachCall, interrupted: Vec::new() }, owner))
     }
 
     /// A handle whose calls fail in any other generation.
@@ -83,6 +86,30 @@ impl Session {
     #[must_use]
     pub(super) fn pin(&self) -> Self {
         self.pinned(self.pinned.unwrap_or_else(|| self.status().generation))
+    }
+
+    /// A handle whose calls wait for a connection for as long as the session may live: to record what took
+    /// long to make, and would have to be thrown away otherwise. They end with the session, and when they are
+    /// [interrupted](Session::interruptible).
+    #[must_use]
+    pub fn patient(&self) -> Self {
+        Self { patience: Patience::Session, ..self.clone() }
+    }
+
+    /// A handle for several calls that must be over, all together, when one would have to be.
+    #[must_use]
+    pub(super) fn as_one_call(&self) -> Self {
+        let patience = match self.patience {
+            Patience::EachCall => Patience::Until(self.deadline()),
+            longer => longer,
+        };
+        Self { patience, ..self.clone() }
+    }
+
+    /// A handle for the calls after those that were one.
+    #[must_use]
+    pub(super) fn as_many_calls(&self) -> Self {
+        Self { patience: Patience::EachCall, ..self.clone() }
     }
 
     /// A handle whose waits for a connection end when the other value says so, or is dropped.
@@ -163,15 +190,16 @@ impl Session {
 
     /// Makes a znode and its missing ancestors, all without data, where they do not exist yet.
     pub fn ensure_path(&self, path: &str) -> ZkResult<()> {
-        match self.create(path, b"") {
+        let this = self.as_one_call();
+        match this.create(path, b"") {
             Err(error) if error.is(ZkErrorKind::NodeExists) => Ok(()),
             Err(error) if error.is(ZkErrorKind::NoNode) => {
                 match path.rsplit_once('/') {
-                    Some((parent, _)) if !parent.is_empty() => self.ensure_path(parent)?,
+                    Some((parent, _)) if !parent.is_empty() => this.ensure_path(parent)?,
                     // Even the first level has no parent: the configured root does not exist yet.
-                    _ => self.repeat("create the chroot above", path, Client::ensure_root)?,
+                    _ => this.repeat("create the chroot above", path, Client::ensure_root)?,
                 }
-                self.ensure_path(path)
+                this.ensure_path(path)
             }
             other => other,
         }
@@ -183,10 +211,11 @@ impl Session {
         if base.is_empty() {
             return self.ensure_path(&format!("/{below}")).map(|()| true);
         }
+        let this = self.as_one_call();
         let mut path = base.to_owned();
         for name in below.split('/') {
             path = format!("{path}/{name}");
-            match self.create(&path, b"") {
+            match this.create(&path, b"") {
                 Ok(()) => {}
                 Err(error) if error.is(ZkErrorKind::NodeExists) => {}
                 Err(error) if error.is(ZkErrorKind::NoNode) => return Ok(false),
@@ -232,17 +261,18 @@ impl Session {
 
     /// Deletes a znode with everything below it. One that is not there counts as deleted.
     pub fn delete_tree(&self, path: &str) -> ZkResult<()> {
-        let children = match self.children(path) {
+        let this = self.as_one_call();
+        let children = match this.children(path) {
             Err(error) if error.is(ZkErrorKind::NoNode) => return Ok(()),
             other => other?,
         };
         for child in children {
-            self.delete_tree(&format!("{path}/{child}"))?;
+            this.delete_tree(&format!("{path}/{child}"))?;
         }
-        match self.delete(path, None) {
+        match this.delete(path, None) {
             Err(error) if error.is(ZkErrorKind::NoNode) => Ok(()),
             // Somebody made a child in between.
-            Err(error) if error.is(ZkErrorKind::NotEmpty) => self.delete_tree(path),
+            Err(error) if error.is(ZkErrorKind::NotEmpty) => this.delete_tree(path),
             other => other,
         }
     }
@@ -266,6 +296,7 @@ impl Session {
                 };
                 Arc::clone(client)
             };
+            let _limit = client.limit_call(Instant::now() + self.shared.timeout);
             match orphan.delete(&client) {
                 Ok(()) => return,
                 // Now there is no connection, or a newer one.
@@ -276,7 +307,9 @@ impl Session {
 
     /// Watches everything below `path` on the current connection, whose status is returned.
     pub(super) fn watch_tree(&self, path: &str, events: &Sender<TreeEvent>) -> ZkResult<Status> {
-        let (client, status) = self.client(self.deadline())?;
+        let deadline = self.deadline();
+        let (client, status) = self.client(deadline)?;
+        let _limit = client.limit_call(deadline + GRACE);
         let watched = client.watch_tree(path, events.clone());
         watched.map(|()| status).map_err(|failure| {
             if failure.is_connection_loss() {
@@ -294,8 +327,13 @@ impl Session {
                 let why = "the session that this belongs to is lost".to_owned();
                 return Err(ZkError::new(ZkErrorKind::SessionLost, why));
             }
-            if let Some(client) = &state.client {
-                return Ok((Arc::clone(client), state.status));
+            let in_time = Instant::now() < deadline;
+            if let Some(client) = state.client.as_ref() {
+                if in_time {
+                    return Ok((Arc::clone(client), state.status));
+                }
+                let why = "not done within the session timeout".to_owned();
+                return Err(ZkError::new(ZkErrorKind::Unavailable, why));
             }
             let interrupted = self.interrupted.iter().any(|flag| flag.load(Ordering::SeqCst));
             if state.ending || interrupted || self.shared.changed.wait_until(&mut state, deadline).timed_out()
@@ -306,8 +344,30 @@ impl Session {
         }
     }
 
+    /// Replaces the connection, if it is still the one with this number: something is wrong with it that it
+    /// does not tell of itself.
+    pub(super) fn distrust(&self, connection: u64) {
+        let client = {
+            let state = self.shared.state.lock();
+            state.client.as_ref().filter(|_| state.status.connection == connection).map(Arc::clone)
+        };
+        if let Some(client) = client {
+            self.shared.forget(&client);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_client<T>(&self, use_it: impl FnOnce(&Client) -> T) -> T {
+        let (client, _) = self.client(self.deadline()).unwrap();
+        use_it(&client)
+    }
+
     fn deadline(&self) -> Instant {
-        Instant::now() + self.shared.timeout
+        match self.patience {
+            Patience::EachCall => Instant::now() + self.shared.timeout,
+            Patience::Until(deadline) => deadline,
+            Patience::Session => Instant::now() + FAR,
+        }
     }
 
     /// Makes a call, again on the next connection when one breaks in the middle of it.
@@ -330,6 +390,8 @@ impl Session {
         let deadline = self.deadline();
         loop {
             let (client, status) = self.client(deadline)?;
+            // On one connection no call is more patient than any other.
+            let _limit = client.limit_call(deadline.min(Instant::now() + self.shared.timeout) + GRACE);
             match call(&client, status.generation) {
                 Ok(value) => return Ok(value),
                 Err(Failure::ConnectionLoss) => {

@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use slog::Logger;
 
 use super::client::{Client, Failure};
-use super::session::{Generation, Status};
+use super::status::{Connection, Generation, Status};
 
 /// What the handles and the supervisor share.
 pub(super) struct Shared {
@@ -55,7 +55,7 @@ impl Orphan {
 impl Shared {
     pub(super) fn new(timeout: Duration, log: &Logger) -> Self {
         let state = State {
-            status: Status { connected: false, generation: Generation(0), connection: 0 },
+            status: Status { state: Connection::Lost, generation: Generation(0), connection: 0 },
             client: None,
             trouble: "not connected yet".to_owned(),
             orphans: Vec::new(),
@@ -71,7 +71,7 @@ impl Shared {
         let mut state = self.state.lock();
         if state.client.as_ref().is_some_and(|current| Arc::ptr_eq(current, broken)) {
             state.client = None;
-            state.status.connected = false;
+            state.status.state = Connection::Suspended;
         }
     }
 

@@ -13,10 +13,11 @@ use slog::{debug, info, warn};
 use super::client::Client;
 use super::relay::{Dialled, Dialler, Identity, Link, Upstream};
 use super::shared::Shared;
+use super::status::Connection;
 use crate::config::ZooKeeperConfig;
 
 /// The longest pause between two rounds over all servers.
-const MAX_PAUSE: Duration = Duration::from_secs(2);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// A connection that ends earlier than this counts as a failed attempt.
 const SHORT: Duration = Duration::from_secs(1);
 
@@ -50,6 +51,7 @@ impl Supervisor {
                     self.identity = None;
                     self.shared.publish(|state| {
                         state.status.generation.0 += 1;
+                        state.status.state = Connection::Lost;
                         state.orphans.clear();
                     });
                     continue;
@@ -108,7 +110,7 @@ impl Supervisor {
             };
             let why = ended.unwrap_or_else(|_| "the client has ended".to_owned());
             shared.publish(|state| {
-                state.status.connected = false;
+                state.status.state = Connection::Suspended;
                 state.client = None;
                 state.trouble.clone_from(&why);
             });
@@ -119,6 +121,7 @@ impl Supervisor {
                 warn!(shared.log, "the connection to ZooKeeper is lost"; "reason" => why);
             }
         }
+        self.dialler.doubt(&server);
         self.identity = Some(client.link().identity());
         // Callers may hold the client for the rest of their calls; whoever drops it last closes it.
     }
@@ -134,7 +137,7 @@ impl Supervisor {
                 }
                 if state.orphans.is_empty() {
                     state.status.generation.0 += u64::from(replaced);
-                    state.status.connected = true;
+                    state.status.state = Connection::Connected;
                     state.status.connection += 1;
                     state.client = Some(Arc::clone(client));
                     self.shared.announce(&mut state);
@@ -142,6 +145,7 @@ impl Supervisor {
                 }
                 std::mem::take(&mut state.orphans)
             };
+            let _limit = client.limit_call(Instant::now() + self.shared.timeout);
             let deleted = orphans.iter().position(|orphan| orphan.delete(client).is_err());
             if let Some(kept) = deleted {
                 self.shared.state.lock().orphans.extend_from_slice(&orphans[kept..]);

@@ -6,6 +6,7 @@ mod builds;
 mod cleanup;
 mod commands;
 mod configuration;
+mod crashes;
 mod detached;
 mod fleet;
 mod opening;

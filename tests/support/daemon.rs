@@ -39,6 +39,11 @@ impl Daemon {
         self.process.lock().exited()
     }
 
+    /// Whether it is stopped, as by SIGSTOP.
+    pub fn is_stopped(&self) -> bool {
+        leash::state(self.pid) == Some('T')
+    }
+
     /// Waits for the daemon's end; panics with its log at the deadline.
     #[track_caller]
     pub fn wait_exit(&self, deadline: Duration) -> ExitStatus {

@@ -197,11 +197,14 @@ fn birth(pid: u32) -> Option<String> {
 
 /// Whether a process of this number exists and is not a zombie.
 pub fn is_alive(pid: u32) -> bool {
-    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-        // The state follows the command's name, which stands in parentheses and may hold any character.
-        Ok(stat) => stat.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with(['Z', 'X'])),
-        Err(_) => false,
-    }
+    state(pid).is_some_and(|state| !['Z', 'X'].contains(&state))
+}
+
+/// The state of a process, as `ps` shows it.
+pub fn state(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // It follows the command's name, which stands in parentheses and may hold any character.
+    stat.rsplit(')').next()?.trim_start().chars().next()
 }
 
 /// The last lines of a log, for the message of a failed test.

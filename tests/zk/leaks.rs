@@ -27,7 +27,9 @@ fn reconnects_and_counts() {
         let lock = Lock::try_acquire(&session, "", "leaks/lock", "us").unwrap();
         if round % 5 == 0 {
             proxy.set(Net::Silent);
-            eventually(SOON, "the silence to be noticed", || (!session.status().connected).then_some(()));
+            eventually(SOON, "the silence to be noticed", || {
+                (!session.status().is_connected()).then_some(())
+            });
             proxy.set(Net::Pass);
         } else {
             proxy.cut();

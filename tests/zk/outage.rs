@@ -101,7 +101,7 @@ fn the_copy_of_a_tree_ends_at_once_during_an_outage() {
     changes.recv_timeout(SOON).unwrap();
     proxy.set(Net::Refuse);
     proxy.cut();
-    eventually(SOON, "the end of the connection", || (!session.status().connected).then_some(()));
+    eventually(SOON, "the end of the connection", || (!session.status().is_connected()).then_some(()));
     let (waiting, interrupter) = session.interruptible();
     std::thread::scope(|scope| {
         let call = scope.spawn(|| waiting.get("/tree"));
@@ -126,7 +126,7 @@ fn a_silent_network_is_noticed_within_the_session_timeout_and_the_session_kept()
     proxy.set(Net::Silent);
     let began = Instant::now();
     statuses.recv_timeout(3 * T).unwrap();
-    assert!(!session.status().connected);
+    assert!(!session.status().is_connected());
     eprintln!("an idle session has noticed after {:?}", began.elapsed());
     proxy.set(Net::Pass);
     session.get("/a").unwrap();

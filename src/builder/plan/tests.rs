@@ -157,6 +157,7 @@ fn short(cleanup: &Cleanup) -> String {
     match &cleanup.what {
         Garbage::Files => format!("files {build}"),
         Garbage::Format(format) => format!("format {build}.{format}"),
+        Garbage::Abandoned => format!("abandoned {build}"),
         Garbage::Build(_) => format!("build {build}"),
         Garbage::MarkUpload { provider, upload, .. } => format!("mark {build}>{provider}/{upload}"),
         Garbage::Upload { provider, upload } => format!("delete {build}>{provider}/{upload}"),

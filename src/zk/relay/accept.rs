@@ -89,6 +89,7 @@ mod tests {
             cut: false.into(),
             close_session: false.into(),
             identity: Mutex::new(identity.clone()),
+            deadlines: Mutex::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();

@@ -158,6 +158,10 @@ impl<'a> Carrier<'a> {
             let why = format!("the server has not answered for {:.1} s", silence.as_secs_f64());
             return Err(io::Error::new(io::ErrorKind::TimedOut, why));
         }
+        let first_deadline = self.control.deadlines.lock().iter().min().copied();
+        if first_deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the server answers too slowly"));
+        }
         if !self.ping_owed && now.duration_since(self.asked) >= self.third {
             self.note_question();
             self.ping_owed = true;
@@ -165,7 +169,7 @@ impl<'a> Carrier<'a> {
         }
         let patience = self.is_waiting().then(|| self.waiting_since + self.third);
         let next_ping = (!self.ping_owed).then(|| self.asked + self.third);
-        Ok(patience.into_iter().chain(next_ping).min().unwrap_or(now + self.third))
+        Ok([patience, next_ping, first_deadline].into_iter().flatten().min().unwrap_or(now + self.third))
     }
 
     fn is_waiting(&self) -> bool {

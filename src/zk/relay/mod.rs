@@ -4,7 +4,7 @@
 //! lose watches. So it gets a loopback port of this process instead, and a [`Link`] behind it that carries
 //! its frames to a server which has already been dialled, over TLS where configured. The link keeps the
 //! session alive with pings of its own, and cuts the connection when the server has owed an answer for a
-//! third of the session timeout. A link serves one client and one connection: when that has ended, whatever
+//! third of the session timeout, or when a call is over its deadline. A link serves one client and one connection: when that has ended, whatever
 //! the client still asks is answered with "connection loss" until the client closes, so that no call of the
 //! crate can hang, and the crate never sees anything that it would reconnect for. The
 //! [supervisor](super::supervisor) then dials again and makes a new client and link.
@@ -54,12 +54,24 @@ struct Control {
     /// The client's closing is meant: the server may end the session.
     close_session: AtomicBool,
     identity: Mutex<Identity>,
+    /// When the calls in progress must be over.
+    deadlines: Mutex<Vec<Instant>>,
+}
+
+/// A call in progress, until dropped: when its deadline passes, the connection is cut, which ends the call.
+///
+/// The link's patience with a silent server is not enough: one that answers slowly, and many callers before
+/// this one, would never try it.
+pub(super) struct CallLimit<'a> {
+    control: &'a Control,
+    deadline: Instant,
 }
 
 impl Link {
     /// Starts a link over `upstream`. When the connection ends, the reason is sent to `down`; when the client
     /// ends first, `down` only loses its sender.
     pub(super) fn start(upstream: Upstream, down: Sender<String>) -> io::Result<Self> {
+        peer::can_be_told()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -69,6 +81,7 @@ impl Link {
             cut: AtomicBool::new(false),
             close_session: AtomicBool::new(false),
             identity: Mutex::new(upstream.identity.clone()),
+            deadlines: Mutex::default(),
         });
         let shared = Arc::clone(&control);
         let thread = spawn("zk-relay", "ZooKeeper relay", move || {
@@ -97,10 +110,26 @@ impl Link {
         self.control.close_session.store(true, Ordering::SeqCst);
     }
 
+    /// Begins a call that must be over at `deadline`. To be called before the request is made: it is the
+    /// request that makes the link look at the deadline.
+    pub(super) fn limit_call(&self, deadline: Instant) -> CallLimit<'_> {
+        self.control.deadlines.lock().push(deadline);
+        CallLimit { control: &self.control, deadline }
+    }
+
     /// Cuts the connection to the server, which frees every call that hangs in the client.
     pub(super) fn cut(&self) {
         self.control.cut.store(true, Ordering::SeqCst);
         self.control.waker.wake();
+    }
+}
+
+impl Drop for CallLimit<'_> {
+    fn drop(&mut self) {
+        let mut deadlines = self.control.deadlines.lock();
+        if let Some(at) = deadlines.iter().position(|deadline| *deadline == self.deadline) {
+            deadlines.swap_remove(at);
+        }
     }
 }
 

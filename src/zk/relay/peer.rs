@@ -4,13 +4,30 @@
 //! its own. A socket of another user, or of another process of the same user, is not among them.
 
 use std::fs;
+use std::io;
 use std::net::SocketAddr;
+
+const SOCKETS: &str = "/proc/self/net/tcp";
+const DESCRIPTORS: &str = "/proc/self/fd";
+
+/// Whether it can be told at all who is at the other end. The error names what is missing: without it
+/// everybody would be refused, and the client would try again without a pause.
+pub(super) fn can_be_told() -> io::Result<()> {
+    let named = |path: &str, error: io::Error| {
+        let why =
+            format!("cannot read {path}, without which nobody can be let in: {error}; is /proc mounted?");
+        io::Error::new(error.kind(), why)
+    };
+    fs::File::open(SOCKETS).map_err(|error| named(SOCKETS, error))?;
+    fs::read_dir(DESCRIPTORS).map_err(|error| named(DESCRIPTORS, error))?;
+    Ok(())
+}
 
 /// Whether the client end of the loopback connection `server` ← `client` belongs to this process.
 pub(super) fn is_this_process(server: SocketAddr, client: SocketAddr) -> bool {
     let Some(inode) = socket_inode(server, client) else { return false };
     let wanted = format!("socket:[{inode}]");
-    let Ok(descriptors) = fs::read_dir("/proc/self/fd") else { return false };
+    let Ok(descriptors) = fs::read_dir(DESCRIPTORS) else { return false };
     descriptors
         .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
         .any(|target| target.as_os_str() == wanted.as_str())
@@ -24,7 +41,7 @@ fn socket_inode(server: SocketAddr, client: SocketAddr) -> Option<String> {
         format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port())
     };
     let (own, peer) = (shown(client), shown(server));
-    let table = fs::read_to_string("/proc/self/net/tcp").ok()?;
+    let table = fs::read_to_string(SOCKETS).ok()?;
     table.lines().skip(1).find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let matches = fields.get(1) == Some(&own.as_str()) && fields.get(2) == Some(&peer.as_str());
@@ -48,14 +65,24 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_of_another_process_is_not() {
+    fn a_socket_of_another_process_is_not_whoever_runs_it() {
+        use std::os::unix::process::CommandExt as _;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let script = format!("exec 3<>/dev/tcp/127.0.0.1/{port}; read -r _ <&3");
-        let mut other = Command::new("bash").args(["-c", &script]).spawn().unwrap();
-        let (server, address) = listener.accept().unwrap();
-        assert!(!is_this_process(server.local_addr().unwrap(), address));
-        drop(server);
-        other.wait().unwrap();
+        const NOBODY: u32 = 65534;
+        let users = [None, Some(NOBODY)];
+        for user in users {
+            let mut command = Command::new("bash");
+            command.args(["-c", &script]).current_dir("/");
+            if let Some(user) = user {
+                command.uid(user).gid(user);
+            }
+            let mut other = command.spawn().expect("run a process as another user, which needs root");
+            let (server, address) = listener.accept().unwrap();
+            assert!(!is_this_process(server.local_addr().unwrap(), address), "user {user:?}");
+            drop(server);
+            other.wait().unwrap();
+        }
     }
 }

@@ -41,10 +41,19 @@ pub(crate) enum Dialled {
 /// Finds servers that answer.
 #[derive(Debug)]
 pub(crate) struct Dialler {
-    servers: Vec<Server>,
+    candidates: Vec<Candidate>,
     tls: Option<Tls>,
     timeout: Duration,
     resolver: Resolver,
+}
+
+/// A server that may be dialled.
+#[derive(Debug)]
+struct Candidate {
+    server: Server,
+    /// The last time it did not answer, or its connection ended: the others come first. A server that hangs
+    /// costs seconds each time it is tried.
+    doubtful: bool,
 }
 
 /// One attempt.
@@ -59,8 +68,17 @@ struct Attempt<'a> {
 
 impl Dialler {
     pub(crate) fn new(config: &ZooKeeperConfig) -> Self {
-        let (servers, tls) = (config.servers.clone(), config.tls.clone());
-        Self { servers, tls, timeout: config.timeout, resolver: Resolver::default() }
+        let candidates = config.servers.iter().cloned();
+        let candidates = candidates.map(|server| Candidate { server, doubtful: false }).collect();
+        Self { candidates, tls: config.tls.clone(), timeout: config.timeout, resolver: Resolver::default() }
+    }
+
+    /// Notes that the connection to a server has ended: it may be in trouble.
+    pub(crate) fn doubt(&mut self, server: &str) {
+        for candidate in self.candidates.iter_mut().filter(|candidate| candidate.server.to_string() == server)
+        {
+            candidate.doubtful = true;
+        }
     }
 
     /// Tries the servers in random order until one answers. The error names what each of them said.
@@ -79,26 +97,15 @@ impl Dialler {
         let tls = tls.transpose().map_err(|error| error.to_string())?;
         let attempt = Attempt { tls, identity, timeout: self.timeout, patience };
         let mut failures = Vec::new();
-        fastrand::shuffle(&mut self.servers);
-        for server in &self.servers {
-            let name = server.to_string();
-            let _doing = activity(format!("connecting to {name}"));
-            let addresses = match self.resolver.resolve(server, patience, stop) {
-                Ok(addresses) => addresses,
-                Err(why) => {
-                    failures.push(format!("{name}: {why}"));
-                    continue;
-                }
-            };
-            for address in addresses {
-                if stop.is_stopped() {
-                    return Err("stopped".to_owned());
-                }
-                match attempt.try_address(server, address) {
-                    Ok(dialled) => return Ok(dialled),
-                    Err(why) if name.parse() == Ok(address) => failures.push(format!("{name}: {why}")),
-                    Err(why) => failures.push(format!("{name} ({}): {why}", address.ip())),
-                }
+        fastrand::shuffle(&mut self.candidates);
+        self.candidates.sort_by_key(|candidate| candidate.doubtful);
+        for Candidate { server, doubtful } in &mut self.candidates {
+            let begin = Instant::now();
+            let answered = attempt.try_server(server, &mut self.resolver, stop);
+            *doubtful = begin.elapsed() >= patience;
+            match answered {
+                Ok(dialled) => return Ok(dialled),
+                Err(why) => failures.extend(why),
             }
         }
         // The same trouble must read the same, whatever the order was.
@@ -108,6 +115,30 @@ impl Dialler {
 }
 
 impl Attempt<'_> {
+    /// Tries all addresses of a server. The error says what came of each.
+    fn try_server(
+        &self,
+        server: &Server,
+        resolver: &mut Resolver,
+        stop: &StopToken,
+    ) -> Result<Dialled, Vec<String>> {
+        let name = server.to_string();
+        let _doing = activity(format!("connecting to {name}"));
+        let addresses = resolver.resolve(server, self.patience, stop);
+        let mut failures = Vec::new();
+        for address in addresses.map_err(|why| vec![format!("{name}: {why}")])? {
+            if stop.is_stopped() {
+                return Err(vec!["stopped".to_owned()]);
+            }
+            match self.try_address(server, address) {
+                Ok(dialled) => return Ok(dialled),
+                Err(why) if name.parse() == Ok(address) => failures.push(format!("{name}: {why}")),
+                Err(why) => failures.push(format!("{name} ({}): {why}", address.ip())),
+            }
+        }
+        Err(failures)
+    }
+
     fn try_address(&self, server: &Server, address: SocketAddr) -> Result<Dialled, String> {
         let socket =
             TcpStream::connect_timeout(&address, self.patience).map_err(|error| error.to_string())?;

@@ -80,11 +80,11 @@ fn failed_builds_and_uploads_go() {
 }
 
 #[test]
-fn a_building_record_goes_unless_somebody_holds_the_lock() {
+fn a_building_record_has_failed_unless_somebody_holds_the_lock() {
     let world =
         |builder: fn(World, &str, BuildState, f64) -> World| builder(World::new(BODY), "b1", Building, 10.0);
     for builder in [World::build, World::foreign] {
-        assert_eq!(world(builder).cleanups(), ["build b1"]);
+        assert_eq!(world(builder).cleanups(), ["abandoned b1"]);
         assert_eq!(world(builder).with(|world| world.image.build_locked = true).cleanups(), NOTHING);
         assert_eq!(world(builder).with(|world| world.busy.build = true).cleanups(), NOTHING);
     }
@@ -177,8 +177,8 @@ fn another_builders_build_that_was_not_uploaded_yet_is_left_to_it() {
     let world = newer(World::new(BODY)).foreign("b1", Ready, 30.0);
     let world = world.upload("b1", "fake-a", "1", UploadState::Deleting, 5.0);
     assert_eq!(world.cleanups(), ["delete b1>fake-a/1", "build b1"]);
-    for state in [Failed, Building, Deleting] {
-        assert_eq!(newer(World::new(BODY)).foreign("b1", state, 30.0).cleanups(), ["build b1"], "{state}");
+    for (state, expected) in [(Failed, "build b1"), (Building, "abandoned b1"), (Deleting, "build b1")] {
+        assert_eq!(newer(World::new(BODY)).foreign("b1", state, 30.0).cleanups(), [expected], "{state}");
     }
 }
 

@@ -82,6 +82,9 @@ fn check(world: &World, order: &Cleanup) {
     let build = world.image.builds.get(&order.build);
     assert!(!world.image.damaged.contains(&order.build), "{order:?}");
     match &order.what {
+        Garbage::Abandoned => {
+            assert!(build.unwrap().record.state == Building && !world.image.build_locked, "{order:?}");
+        }
         Garbage::Build(_) => {
             let build = build.unwrap();
             let kept = world.image.ready_builds().iter().take(2).any(|kept| kept.id == build.id);
@@ -91,7 +94,7 @@ fn check(world: &World, order: &Cleanup) {
                 "{order:?}"
             );
             assert!(build.providers.values().all(|at| !at.damaged && !at.locked), "{order:?}");
-            assert!(build.record.state != Building || !world.image.build_locked, "{order:?}");
+            assert!(build.record.state != Building, "{order:?}");
             let foreign = build.record.builder_id.as_deref() != Some("me");
             let never_uploaded = build.record.state == Ready && build.uploads().next().is_none();
             assert!(!foreign || !never_uploaded, "{order:?}");
@@ -126,6 +129,7 @@ fn carry_out(world: &mut World, plan: &Plan, round: usize) {
         match &order.what {
             Garbage::Files => drop(world.disk.remove(id)),
             Garbage::Format(format) => drop(world.disk.get_mut(id).map(|here| here.remove(format))),
+            Garbage::Abandoned => world.get(id).record.state = Failed,
             Garbage::Build(_) => {
                 world.disk.remove(id);
                 let build = world.get(id);

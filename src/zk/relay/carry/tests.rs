@@ -13,6 +13,7 @@ struct Ends {
     client: TcpStream,
     server: TcpStream,
     down: crossbeam_channel::Receiver<String>,
+    control: Arc<Control>,
     _thread: Thread<()>,
 }
 
@@ -33,15 +34,17 @@ fn carry(timeout: Duration) -> Ends {
         cut: false.into(),
         close_session: false.into(),
         identity: Mutex::new(identity.clone()),
+        deadlines: Mutex::default(),
     });
     let (tell, down) = bounded(1);
+    let shared = Arc::clone(&control);
     let thread = spawn("carry-test", "tester", move || {
         let stream = Stream::Plain(inner_server);
         let upstream = Upstream { server: "zk".to_owned(), identity, stream };
-        let carrier = Carrier::new(&control, inner_client, FrameBuffer::default(), upstream);
+        let carrier = Carrier::new(&shared, inner_client, FrameBuffer::default(), upstream);
         carrier.run(&tell).unwrap();
     });
-    Ends { client, server, down, _thread: thread.unwrap() }
+    Ends { client, server, down, control, _thread: thread.unwrap() }
 }
 
 fn request(xid: i32, operation: i32) -> Vec<u8> {
@@ -98,6 +101,31 @@ fn a_silent_server_is_pinged_and_then_given_up() {
     ends.server.read_exact(&mut ping).unwrap();
     assert!(ends.down.recv().unwrap().starts_with("zk: the server has not answered for 0."));
     assert!(began.elapsed() >= timeout, "{:?}", began.elapsed());
+}
+
+/// Silence is not the only way to keep a caller waiting.
+#[test]
+fn a_call_ends_at_its_deadline_however_much_else_the_server_says() {
+    let mut ends = carry(Duration::from_secs(60));
+    let limit = Duration::from_millis(200);
+    let deadline = Instant::now() + limit;
+    ends.control.deadlines.lock().push(deadline);
+    ends.client.write_all(&request(5, 4)).unwrap();
+    let why = loop {
+        // Fails once the connection is cut, and then the reason is there.
+        let _ = ends.server.write_all(&frames::reply(EVENT_XID, 1, 0));
+        if let Ok(why) = ends.down.recv_timeout(Duration::from_millis(10)) {
+            break why;
+        }
+        assert!(deadline.elapsed() < Duration::from_secs(5), "never cut");
+    };
+    assert_eq!(why, "zk: the server answers too slowly");
+    assert!(Instant::now() >= deadline);
+    let mut last = answer(&mut ends.client);
+    while last.0 == EVENT_XID {
+        last = answer(&mut ends.client);
+    }
+    assert_eq!(last, (5, CONNECTION_LOSS));
 }
 
 #[test]
