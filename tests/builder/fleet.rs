@@ -8,7 +8,8 @@ use crate::support::{Daemon, Header};
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 
-fn start(sandbox: &Sandbox<'_>, name: &str, body: &str) -> Daemon {
+/// A builder with the `images-dir` and the configuration `name`.
+pub(super) fn start(sandbox: &Sandbox<'_>, name: &str, body: &str) -> Daemon {
     let images = sandbox.path(name);
     std::fs::create_dir(&images).unwrap();
     let header = sandbox.header(&Header::default());

@@ -38,3 +38,35 @@ fn a_build_whose_session_is_lost_is_thrown_away_and_made_again() {
     });
     assert!(!builder.log().contains("panicked"));
 }
+
+/// The servers keep the sessions while they are away, so a build is not lost by ending at the wrong time.
+#[test]
+fn a_build_that_ends_during_a_long_outage_is_recorded_after_it() {
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    let server = ZooKeeper::start();
+    let sandbox = Sandbox::on(&server, "builder-outage");
+    let dir = sandbox.dir().display().to_string();
+    let keys = format!(
+        "formats: [raw], env-vars: {{FAKE_DIB_STARTED: '{dir}/started', FAKE_DIB_WAIT_FOR: '{dir}/go'}}"
+    );
+    let header = sandbox.header(&Header { timeout: TIMEOUT.as_secs_f64(), ..Header::default() });
+    let providers = [local(&sandbox, "shelf", &["debian"], "")];
+    sandbox.write_config(&format!("{header}{}", body(&[image(&sandbox, "debian", &keys)], &providers)));
+    let zk = sandbox.zk();
+    let builder = sandbox.builder(&[]);
+    let build = wait_builds(&zk, "debian", "building", 1).remove(0);
+    let command = wait_pid(&sandbox, "started");
+    drop(zk);
+    server.kill();
+    std::fs::write(sandbox.path("go"), "").unwrap();
+    builder.wait_until("the end of the build command", SOON, || (!is_alive(command)).then_some(()));
+    // Longer than any call of the builder's waits for a connection.
+    let ended = std::time::Instant::now();
+    builder.wait_until("a long outage", SOON, || (ended.elapsed() > 2 * TIMEOUT).then_some(()));
+    server.restart();
+
+    let zk = sandbox.zk();
+    assert_eq!(wait_ready(&zk, "debian"), build);
+    wait_upload(&zk, "debian", &build, "shelf", "ready");
+    assert_eq!(builds(&zk, "debian").len(), 1);
+}
