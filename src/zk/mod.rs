@@ -10,6 +10,7 @@ mod component;
 mod error;
 mod images;
 mod lock;
+mod paths;
 mod relay;
 mod session;
 mod shared;
