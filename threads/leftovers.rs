@@ -15,22 +15,30 @@ use rustix::process::{Pid, PidfdFlags, Signal, getpgid, getpgrp, getpid, kill_pr
 /// How long killed processes may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(3);
 
+/// What came of ending leftovers, counted in process groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leftovers {
+    /// As many were found.
+    pub found: usize,
+    /// As many are still there: of another user, or stuck in the kernel.
+    pub left: usize,
+}
+
 /// Ends all processes with `variable=value` in their environment, and their process groups: SIGTERM, up to `grace`
 /// to clean up, then SIGKILL. This process and its own group are left alone, and so is what belongs to other users
-/// as far as the system forbids it. Returns how many process groups there were, and how many of them are left.
-pub fn end_leftovers(variable: &str, value: &str, grace: Duration) -> (usize, usize) {
+/// as far as the system forbids it.
+pub fn end_leftovers(variable: &str, value: &str, grace: Duration) -> Leftovers {
     let mark = format!("{variable}={value}");
     let found = Marked::find(&mark);
     if found.groups.is_empty() {
-        return (0, 0);
+        return Leftovers { found: 0, left: 0 };
     }
-    let count = found.groups.len();
     found.signal(Signal::TERM);
     found.wait(grace);
     let rest = Marked::find(&mark);
     rest.signal(Signal::KILL);
     rest.wait(KILL_LIMIT);
-    (count, Marked::find(&mark).groups.len())
+    Leftovers { found: found.groups.len(), left: Marked::find(&mark).groups.len() }
 }
 
 #[derive(Default)]
@@ -123,14 +131,14 @@ mod tests {
         ready(&mut foreign);
 
         let begin = Instant::now();
-        let (found, left) = end_leftovers(VARIABLE, &value, Duration::from_millis(300));
-        assert_eq!((found, left), (2, 0));
+        let ended = end_leftovers(VARIABLE, &value, Duration::from_millis(300));
+        assert_eq!(ended, Leftovers { found: 2, left: 0 });
         assert!(begin.elapsed() < Duration::from_millis(300) + KILL_LIMIT);
         assert!(polite.wait().unwrap().success(), "it was asked to end before it was made to");
         assert!(stubborn.wait().unwrap().code().is_none());
         assert!(!is_running(&unmarked), "what has no mark is ended with its group");
         assert_eq!(foreign.try_wait().unwrap(), None);
-        assert_eq!(end_leftovers(VARIABLE, &value, Duration::from_secs(60)), (0, 0));
+        assert_eq!(end_leftovers(VARIABLE, &value, Duration::from_secs(60)).found, 0);
         foreign.kill().unwrap();
         foreign.wait().unwrap();
     }

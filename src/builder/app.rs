@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use nodepool_threads::{StopSource, Thread, end_leftovers, spawn};
+use nodepool_threads::{Leftovers, StopSource, Thread, end_leftovers, spawn};
 use slog::{Logger, error, warn};
 
 use super::Identity;
@@ -137,7 +137,7 @@ impl NodepoolBuilderApp {
 /// what they write belongs to nobody.
 fn end_leftovers_of(identity: &Identity, log: &Logger) {
     let (variable, value) = identity.mark();
-    let (found, left) = end_leftovers(variable, value, LEFTOVER_GRACE);
+    let Leftovers { found, left } = end_leftovers(variable, value, LEFTOVER_GRACE);
     if found > 0 {
         warn!(log, "ended builds or hooks that an earlier run had left"; "count" => found - left);
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::support::leash::is_alive;
-use crate::support::{Header, ZooKeeper};
+use crate::support::{Header, Signal, ZooKeeper};
 
 #[test]
 fn a_build_whose_session_is_lost_is_thrown_away_and_made_again() {
@@ -69,4 +69,41 @@ fn a_build_that_ends_during_a_long_outage_is_recorded_after_it() {
     assert_eq!(wait_ready(&zk, "debian"), build);
     wait_upload(&zk, "debian", &build, "shelf", "ready");
     assert_eq!(builds(&zk, "debian").len(), 1);
+}
+
+#[test]
+fn an_upload_whose_session_is_lost_is_taken_back_and_made_again() {
+    let sandbox = Sandbox::new("builder-upload-lost-session");
+    let dir = sandbox.dir().display().to_string();
+    let wait = "echo $$ >hook.new; mv hook.new hook.pid; [ -e pass ] || exec sleep 300";
+    let hook = script(&sandbox, "hook", &format!("cd {dir}; {wait}"));
+    let providers =
+        [local(&sandbox, "shelf", &["debian"], &format!("post-upload-hook: '{}'", hook.display()))];
+    let header = sandbox.header(&Header { timeout: 2.0, ..Header::default() });
+    let image = image(&sandbox, "debian", "formats: [qcow2]");
+    sandbox.write_config(&format!("{header}{}", body(&[image], &providers)));
+    let zk = sandbox.zk();
+    let builder = sandbox.builder(&[]);
+    let build = wait_ready(&zk, "debian");
+    let hook = wait_pid(&sandbox, "hook.pid");
+    let first = stored(&sandbox, "shelf");
+    assert_eq!(first.len(), 2, "the image and its record");
+
+    // A process that stands still for long is dead to the servers.
+    builder.signal(Signal::STOP);
+    eventually(SOON, "the end of the session", || {
+        zk.children("/nodepool/components/builder").is_empty().then_some(())
+    });
+    std::fs::write(sandbox.path("pass"), "").unwrap();
+    builder.signal(Signal::CONT);
+    builder.wait_log("the ZooKeeper session was lost", SOON);
+    builder.wait_until("the end of the hook", SOON, || (!is_alive(hook)).then_some(()));
+    let (_, upload) = wait_upload(&zk, "debian", &build, "shelf", "ready");
+    eventually(SOON, "one upload, and one image", || {
+        let records = uploads(&zk, "debian", &build, "shelf").len();
+        (records == 1 && stored(&sandbox, "shelf").len() == 2).then_some(())
+    });
+    let left = stored(&sandbox, "shelf");
+    assert!(left[0].contains(upload["external_id"].as_str().unwrap()), "{left:?} {upload}");
+    assert_ne!(left, first);
 }
