@@ -241,7 +241,7 @@ impl Session {
                 };
                 Arc::clone(client)
             };
-            let _limit = client.limit_call(Instant::now() + self.shared.timeout);
+            let _limit = client.limit_call(Instant::now() + self.shared.timeout());
             match orphan.delete(&client) {
                 Ok(()) => return,
                 // Now there is no connection, or a newer one.
@@ -309,7 +309,7 @@ impl Session {
 
     fn deadline(&self) -> Instant {
         match self.patience {
-            Patience::EachCall => Instant::now() + self.shared.timeout,
+            Patience::EachCall => Instant::now() + self.shared.timeout(),
             Patience::Until(deadline) => deadline,
             Patience::Session => Instant::now() + FAR,
         }
@@ -336,7 +336,7 @@ impl Session {
         loop {
             let (client, status) = self.client(deadline)?;
             // On one connection no call is more patient than any other.
-            let _limit = client.limit_call(deadline.min(Instant::now() + self.shared.timeout) + GRACE);
+            let _limit = client.limit_call(deadline.min(Instant::now() + self.shared.timeout()) + GRACE);
             match call(&client, status.generation) {
                 Ok(value) => return Ok(value),
                 Err(Failure::ConnectionLoss) => {

@@ -12,8 +12,6 @@ use super::status::{Connection, Generation, Status};
 
 /// What the handles and the supervisor share.
 pub(super) struct Shared {
-    /// The session timeout as configured.
-    pub(super) timeout: Duration,
     pub(super) log: Logger,
     pub(super) state: Mutex<State>,
     pub(super) changed: Condvar,
@@ -22,6 +20,8 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub(super) status: Status,
     pub(super) client: Option<Arc<Client>>,
+    /// The session timeout: as configured, until a server has granted another one.
+    pub(super) timeout: Duration,
     /// Why there is no connection.
     pub(super) trouble: String,
     /// What must be deleted on the next connection before anybody else gets it. Only filled while there is
@@ -57,12 +57,18 @@ impl Shared {
         let state = State {
             status: Status { state: Connection::Lost, generation: Generation(0), connection: 0 },
             client: None,
+            timeout,
             trouble: "not connected yet".to_owned(),
             orphans: Vec::new(),
             subscribers: Vec::new(),
             ending: false,
         };
-        Self { timeout, log: log.clone(), state: Mutex::new(state), changed: Condvar::new() }
+        Self { log: log.clone(), state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// The session timeout.
+    pub(super) fn timeout(&self) -> Duration {
+        self.state.lock().timeout
     }
 
     /// Takes a client whose connection has broken out of use, before the session's thread has noticed.

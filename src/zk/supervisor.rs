@@ -77,7 +77,7 @@ impl Supervisor {
         self.shared.publish(|state| state.trouble = why.to_owned());
         // An ensemble that was set up anew is behind everything that this client has seen, and would refuse
         // it for ever. After this long, no view of the data is older than what it replaces.
-        if let Some(identity) = self.identity.as_mut().filter(|_| down_for > 3 * self.shared.timeout) {
+        if let Some(identity) = self.identity.as_mut().filter(|known| down_for > 3 * known.timeout) {
             identity.forget_transactions();
         }
     }
@@ -139,13 +139,14 @@ impl Supervisor {
                     state.status.generation.0 += u64::from(replaced);
                     state.status.state = Connection::Connected;
                     state.status.connection += 1;
+                    state.timeout = client.link().identity().timeout;
                     state.client = Some(Arc::clone(client));
                     self.shared.announce(&mut state);
                     return true;
                 }
                 std::mem::take(&mut state.orphans)
             };
-            let _limit = client.limit_call(Instant::now() + self.shared.timeout);
+            let _limit = client.limit_call(Instant::now() + self.shared.timeout());
             let deleted = orphans.iter().position(|orphan| orphan.delete(client).is_err());
             if let Some(kept) = deleted {
                 self.shared.state.lock().orphans.extend_from_slice(&orphans[kept..]);

@@ -92,7 +92,8 @@ impl Dialler {
         stop: &StopToken,
     ) -> Result<Dialled, String> {
         let patience = STEP_LIMIT.saturating_mul(failures.saturating_add(1));
-        let patience = patience.min(STEP_LIMIT.max(self.timeout / 3));
+        let timeout = identity.map_or(self.timeout, |known| known.timeout);
+        let patience = patience.min(STEP_LIMIT.max(timeout / 3));
         let tls = self.tls.as_ref().map(|files| Ok::<_, io::Error>((files, tls::client_config(files)?)));
         let tls = tls.transpose().map_err(|error| error.to_string())?;
         let attempt = Attempt { tls, identity, timeout: self.timeout, patience };
