@@ -1,12 +1,17 @@
 //! Tests of the harness itself.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::support::leash::{Adopted, is_alive};
 use crate::support::tls::Flaw;
-use crate::support::{Header, Options, Sandbox, Signal, Transport, ZkClient, ZooKeeper, eventually, shared};
+use crate::support::{
+    Ensemble, Header, Network, Options, Sandbox, Signal, Transport, ZkClient, ZooKeeper, eventually, shared,
+};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -81,34 +86,144 @@ fn taken_ports_are_noticed() {
     assert!(ZooKeeper::start_on([other, server.tls_port()], Options::default()).is_none());
 }
 
-/// Not a test: what the next one runs in a process of its own, to kill it.
+#[test]
+fn an_ensemble_has_a_new_leader_when_one_is_killed_and_takes_it_back() {
+    let began = Instant::now();
+    let ensemble = Ensemble::start();
+    eprintln!("started in {:?}", began.elapsed());
+    let first = ensemble.leader();
+    assert!(!ensemble.followers().contains(&first) && ensemble.followers().len() == 2);
+    ensemble.zk("").create("/a", "kept");
+    let began = Instant::now();
+    ensemble.kill(first);
+    let second = ensemble.leader();
+    eprintln!("a new leader after {:?}", began.elapsed());
+    assert_ne!(first, second);
+    assert_eq!(ensemble.zk("").get("/a").unwrap().data, b"kept");
+    ensemble.restart(first);
+    ensemble.wait_complete();
+    assert!(ensemble.followers().contains(&first));
+    let zk = ZkClient::connect(&ensemble.servers()[first], "");
+    assert_eq!(zk.get("/a").unwrap().data, b"kept");
+}
+
+#[test]
+fn an_ensemble_without_a_majority_has_no_leader() {
+    let ensemble = Ensemble::start();
+    let zk = ensemble.zk("");
+    zk.create_ephemeral("/owned", "");
+    let session = zk.get("/owned").unwrap().ephemeral_owner;
+    let server = ensemble.server_of(session).unwrap();
+    drop(zk);
+    assert_eq!(server, ensemble.leader(), "the harness connects to the leader");
+    let others = ensemble.followers();
+    ensemble.stop_signal(others[0]);
+    ensemble.kill(others[1]);
+    let state = || ensemble.servers()[server].try_four_letter("mntr").unwrap_or_default();
+    eventually(SOON, "the leader to step down", || (!state().contains("zk_server_state")).then_some(()));
+    ensemble.cont_signal(others[0]);
+    ensemble.wait_quorum();
+}
+
+#[test]
+fn a_network_loses_packets_in_silence_and_carries_the_same_connection_again() {
+    let network = Network::create();
+    let listener = network.far_listener();
+    let mut near = TcpStream::connect((network.far(), listener.local_addr().unwrap().port())).unwrap();
+    let (mut far, peer) = listener.accept().unwrap();
+    assert_eq!(peer.ip(), network.near());
+    network.lose();
+    let short = Some(Duration::from_millis(300));
+    near.set_read_timeout(short).unwrap();
+    far.set_read_timeout(short).unwrap();
+    near.write_all(b"a").unwrap();
+    far.write_all(b"b").unwrap();
+    for end in [&mut near, &mut far] {
+        assert_eq!(end.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+        assert!(end.take_error().unwrap().is_none());
+    }
+    let dial = TcpStream::connect_timeout(&listener.local_addr().unwrap(), Duration::from_millis(1500));
+    assert_eq!(dial.unwrap_err().kind(), std::io::ErrorKind::TimedOut, "not refused, not unreachable");
+    network.restore();
+    for end in [&mut near, &mut far] {
+        end.set_read_timeout(Some(SOON)).unwrap();
+        end.read_exact(&mut [0]).unwrap();
+    }
+}
+
+#[test]
+fn a_network_goes_with_its_last_user() {
+    let network = Arc::new(Network::create());
+    let interface = network.interface().to_owned();
+    let server = ZooKeeper::start_with(Options::behind(&network));
+    drop(network);
+    assert_eq!(server.four_letter("ruok"), "imok");
+    drop(server);
+    eventually(SOON, "the interface to go", || (!has_interface(&interface)).then_some(()));
+}
+
+fn has_interface(name: &str) -> bool {
+    std::path::Path::new("/sys/class/net").join(name).exists()
+}
+
+/// Not a test: what the next ones run in a process of its own, to kill it.
 #[test]
 #[ignore = "run by a_server_never_outlives_the_test_process"]
 fn holds_a_server() {
     let server = ZooKeeper::start();
     server.stop_signal();
-    println!("\nserver {} {}", server.pid(), server.dir().display());
+    println!("\nholds {} {}", server.pid(), server.dir().display());
     std::io::stdin().lines().for_each(drop);
 }
 
+/// Not a test, as the one above.
 #[test]
-fn a_server_never_outlives_the_test_process() {
+#[ignore = "run by a_network_never_outlives_the_test_process"]
+fn holds_a_network() {
+    let network = Arc::new(Network::create());
+    let server = ZooKeeper::start_with(Options::behind(&network));
+    network.lose();
+    println!("\nholds {} {}", server.pid(), network.interface());
+    std::io::stdin().lines().for_each(drop);
+}
+
+/// Runs one of the tests above. Answers it with what it holds: a process and a name.
+fn holder(test: &str) -> (Child, u32, String) {
     let mut holder = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "harness::holds_a_server", "--nocapture"])
+        .args(["--ignored", "--exact", test, "--nocapture"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let lines = BufReader::new(holder.stdout.take().unwrap()).lines();
-    let told = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("server ").map(str::to_owned));
-    let told = told.expect("the holder's server");
-    let (pid, dir) = told.split_once(' ').unwrap();
-    let pid: u32 = pid.parse().unwrap();
-    assert!(is_alive(pid) && std::path::Path::new(dir).exists());
+    let told = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("holds ").map(str::to_owned));
+    let told = told.expect("what the holder holds");
+    let (pid, name) = told.split_once(' ').unwrap();
+    let pid = pid.parse().unwrap();
+    assert!(is_alive(pid));
+    (holder, pid, name.to_owned())
+}
+
+#[test]
+fn a_server_never_outlives_the_test_process() {
+    let (mut holder, pid, dir) = holder("harness::holds_a_server");
+    let dir = std::path::Path::new(&dir);
+    assert!(dir.exists());
     holder.kill().unwrap();
     holder.wait().unwrap();
     eventually(SOON, "the JVM to be killed", || (!is_alive(pid)).then_some(()));
-    eventually(SOON, "its data to be removed", || (!std::path::Path::new(dir).exists()).then_some(()));
+    eventually(SOON, "its data to be removed", || (!dir.exists()).then_some(()));
+}
+
+#[test]
+fn a_network_never_outlives_the_test_process() {
+    let (mut holder, pid, interface) = holder("harness::holds_a_network");
+    assert!(has_interface(&interface));
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    eventually(SOON, "the JVM to be killed", || (!is_alive(pid)).then_some(()));
+    // A goodbye that was lost is repeated for a while before the kernel lets go of it.
+    eventually(9 * SOON, "the network to go", || (!has_interface(&interface)).then_some(()));
 }
 
 #[test]

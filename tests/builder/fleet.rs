@@ -10,9 +10,13 @@ const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 
 /// A builder with the `images-dir` and the configuration `name`.
 pub(super) fn start(sandbox: &Sandbox<'_>, name: &str, body: &str) -> Daemon {
+    start_with(sandbox, name, &sandbox.header(&Header::default()), body)
+}
+
+/// The same with a header of the test's choice.
+pub(super) fn start_with(sandbox: &Sandbox<'_>, name: &str, header: &str, body: &str) -> Daemon {
     let images = sandbox.path(name);
     std::fs::create_dir(&images).unwrap();
-    let header = sandbox.header(&Header::default());
     let own = sandbox.images().display().to_string();
     let config = header.replace(&format!("images-dir: {own}"), &format!("images-dir: {}", images.display()));
     sandbox.replace(&format!("{name}.yaml"), &format!("{config}{body}"));

@@ -8,6 +8,7 @@ mod commands;
 mod configuration;
 mod crashes;
 mod detached;
+mod ensemble;
 mod fleet;
 mod opening;
 mod providers;

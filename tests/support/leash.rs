@@ -39,6 +39,7 @@ exec 3<&- "$@"
 "#;
 
 /// A running child, killed and reaped on drop.
+#[derive(Debug)]
 pub struct Leashed {
     child: Child,
     /// `None` once the watcher was told that the child has been reaped.

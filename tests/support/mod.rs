@@ -1,4 +1,4 @@
-//! The harness of the integration tests: a real ZooKeeper, certificates, and a sandbox per test.
+//! The harness of the integration tests: real ZooKeepers, networks, certificates, and a sandbox per test.
 //!
 //! A test takes a [`Sandbox`] (a directory and a chroot of its own on the ZooKeeper that all tests of this
 //! process share), writes a configuration, starts daemons and looks at ZooKeeper through [`ZkClient`]. The
@@ -10,7 +10,10 @@
 
 mod client;
 mod daemon;
+mod ensemble;
+mod jvm;
 pub mod leash;
+mod network;
 mod sandbox;
 pub mod tls;
 mod wait;
@@ -19,6 +22,8 @@ mod zookeeper;
 
 pub use client::{CLIENT_LIMIT, Outcome};
 pub use daemon::Daemon;
+pub use ensemble::Ensemble;
+pub use network::Network;
 pub use sandbox::{Header, Sandbox, Transport};
 pub use wait::{eventually, scratch_dir, within};
 pub use zk_client::{ZkClient, Znode};

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::client::{self, CLIENT_LIMIT, Outcome};
 use super::tls::CertFiles;
-use super::{Daemon, ZkClient, ZooKeeper, scratch_dir, shared};
+use super::{Daemon, Ensemble, ZkClient, ZooKeeper, eventually, scratch_dir, shared};
 
 /// How long a daemon may take until it is registered.
 const READY_LIMIT: Duration = Duration::from_secs(30);
@@ -48,7 +48,8 @@ impl Default for Header {
 pub struct Sandbox<'a> {
     dir: PathBuf,
     chroot: String,
-    server: &'a ZooKeeper,
+    /// One, or all of an ensemble.
+    servers: Vec<&'a ZooKeeper>,
     daemons: Cell<u32>,
     runs: Cell<u32>,
 }
@@ -63,6 +64,15 @@ impl Sandbox<'static> {
 impl<'a> Sandbox<'a> {
     /// A sandbox on a ZooKeeper of the test's own.
     pub fn on(server: &'a ZooKeeper, test: &str) -> Sandbox<'a> {
+        Sandbox::among(vec![server], test)
+    }
+
+    /// A sandbox on an ensemble: its daemons and clients know all of its servers.
+    pub fn on_ensemble(ensemble: &'a Ensemble, test: &str) -> Sandbox<'a> {
+        Sandbox::among(ensemble.servers().iter().collect(), test)
+    }
+
+    fn among(servers: Vec<&'a ZooKeeper>, test: &str) -> Sandbox<'a> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name: String = test.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let dir = scratch_dir(&name);
@@ -70,7 +80,7 @@ impl<'a> Sandbox<'a> {
             std::fs::create_dir(dir.join(folder)).expect("create a folder of the sandbox");
         }
         let chroot = format!("/{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let sandbox = Sandbox { dir, chroot, server, daemons: Cell::new(0), runs: Cell::new(0) };
+        let sandbox = Sandbox { dir, chroot, servers, daemons: Cell::new(0), runs: Cell::new(0) };
         // The chroot exists from now on; nobody may demand that a daemon creates it.
         drop(sandbox.zk());
         sandbox
@@ -105,13 +115,17 @@ impl<'a> Sandbox<'a> {
         &self.chroot
     }
 
+    /// Its ZooKeeper; of an ensemble, the first server.
     pub fn server(&self) -> &'a ZooKeeper {
-        self.server
+        self.servers[0]
     }
 
     /// A session of the test's own in the chroot: a new one each time, to be let go soon (see [`ZkClient`]).
     pub fn zk(&self) -> ZkClient {
-        ZkClient::connect(self.server, &self.chroot)
+        let serving = eventually(READY_LIMIT, "a ZooKeeper server that serves", || {
+            self.servers.iter().find(|server| server.is_serving())
+        });
+        ZkClient::connect(serving, &self.chroot)
     }
 
     /// The file that daemons and client read.
@@ -121,16 +135,21 @@ impl<'a> Sandbox<'a> {
 
     /// The top-level keys of a configuration: ZooKeeper and directories; a test appends images and providers.
     pub fn header(&self, header: &Header) -> String {
-        let (host, port, tls) = match &header.transport {
-            Transport::Plain => ("127.0.0.1", self.server.plain_port(), None),
-            Transport::Tls => ("localhost", self.server.tls_port(), Some(self.server.pki().client())),
-            Transport::TlsAs { host, files } => (host.as_str(), self.server.tls_port(), Some(files)),
+        let (host, tls) = match &header.transport {
+            Transport::Plain => ("127.0.0.1", None),
+            Transport::Tls => ("localhost", Some(self.server().pki().client())),
+            Transport::TlsAs { host, files } => (host.as_str(), Some(files)),
+        };
+        let port = |server: &ZooKeeper| if tls.is_some() { server.tls_port() } else { server.plain_port() };
+        let chroot = &self.chroot;
+        let entry = |server: &&ZooKeeper| {
+            format!("  - host: {host}\n    port: {}\n    chroot: {chroot}\n", port(server))
         };
         let mut yaml = format!(
-            "zookeeper-servers:\n  - host: {host}\n    port: {port}\n    chroot: {chroot}\n\
+            "zookeeper-servers:\n{servers}\
              zookeeper-timeout: {timeout:?}\n\
              images-dir: {images}\nbuild-log-dir: {logs}\nelements-dir: {elements}\n",
-            chroot = self.chroot,
+            servers = self.servers.iter().map(entry).collect::<String>(),
             timeout = header.timeout,
             images = self.images().display(),
             logs = self.logs().display(),

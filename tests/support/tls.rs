@@ -22,6 +22,8 @@ pub enum Flaw {
     OtherAuthority,
     /// Made out to `zookeeper.example.org` only.
     WrongName,
+    /// Made out to the addresses `127.0.0.1` and `::1`, and to no name.
+    AddressesOnly,
     /// Ran out years ago.
     Expired,
     /// No subject alternative names; the common name is `localhost`, as the original's script makes them.
@@ -108,6 +110,7 @@ impl Pki {
         let names: &[&str] = match flaw {
             Flaw::NoSubjectAltName => &[],
             Flaw::WrongName => &["zookeeper.example.org"],
+            Flaw::AddressesOnly => &["127.0.0.1", "::1"],
             Flaw::None | Flaw::OtherAuthority | Flaw::Expired => &["localhost", "127.0.0.1"],
         };
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();

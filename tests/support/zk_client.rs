@@ -6,6 +6,7 @@
 //! - let it go *before* the server is stopped or killed: every call, and the drop too, waits for ever for a server
 //!   that is stopped by SIGSTOP, and its reconnect loop burns a core while the server is away.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -44,7 +45,7 @@ impl Znode {
 impl ZkClient {
     /// Opens a session. `chroot` is empty or `/name`; it is created if it does not exist.
     pub fn connect(server: &ZooKeeper, chroot: &str) -> ZkClient {
-        let address = format!("127.0.0.1:{}", server.plain_port());
+        let address = SocketAddr::new(server.address(), server.plain_port()).to_string();
         let client = eventually(CONNECT_LIMIT, "a ZooKeeper session for the test", || {
             let client = Crate::connect(&address, SESSION, |_: WatchedEvent| {}).ok()?;
             // The crate says Ok even when nobody listens.

@@ -1,29 +1,20 @@
-//! A real ZooKeeper from Debian's packages, on free loopback ports, plain and TLS.
+//! A real ZooKeeper server, on free ports of its own, plain and TLS.
 //!
-//! It needs `libzookeeper-java` (which brings `libnetty-java` and `libslf4j-java`) and a Java runtime. One server
-//! serves all tests of the process, see [`shared`]; a test that kills, stops or misconfigures a server starts its
-//! own, which takes about a second.
+//! One server serves all tests of the process, see [`shared`]; a test that kills, stops or misconfigures a server
+//! starts its own, which takes about a second. Three of them make an [`Ensemble`](super::Ensemble).
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::Signal;
 use super::leash::{self, Leashed};
 use super::tls::{CertFiles, Flaw, Pki};
-use super::{scratch_dir, within};
-
-const JARS: &str = "/usr/share/java";
-/// The manifest of zookeeper.jar names most of what it needs, but not the half of netty that TLS takes.
-const NEEDED: [&str; 5] =
-    ["zookeeper.jar", "netty-handler.jar", "netty-codec.jar", "netty-resolver.jar", "slf4j-simple.jar"];
-const INSTALL: &str =
-    "the integration tests need Debian's ZooKeeper: apt-get install libzookeeper-java default-jre-headless";
+use super::{Network, Signal, jvm, scratch_dir, within};
 
 /// How long a JVM may take to serve; about 1 s on an idle machine.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -40,11 +31,33 @@ pub struct Options {
     pub server_flaw: Flaw,
     /// The JVM's heap.
     pub heap_mb: u32,
+    /// Where the server listens.
+    pub address: IpAddr,
+    /// The network at whose far end the server runs, instead of beside the tests.
+    pub network: Option<Arc<Network>>,
+    /// Further lines of `zoo.cfg`; they win over those that are written anyway.
+    pub more: String,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { tick_ms: 500, force_sync: false, server_flaw: Flaw::None, heap_mb: 128 }
+        Options {
+            tick_ms: 500,
+            force_sync: false,
+            server_flaw: Flaw::None,
+            heap_mb: 128,
+            address: Ipv4Addr::LOCALHOST.into(),
+            network: None,
+            more: String::new(),
+        }
+    }
+}
+
+impl Options {
+    /// A server at the far end of a network.
+    pub fn behind(network: &Arc<Network>) -> Options {
+        let address = network.far().into();
+        Options { address, network: Some(Arc::clone(network)), ..Options::default() }
     }
 }
 
@@ -53,9 +66,11 @@ pub struct ZooKeeper {
     dir: PathBuf,
     ports: [u16; 2],
     options: Options,
-    pki: Pki,
+    pki: Arc<Pki>,
     /// Serves all tests, so that none may disturb it.
     shared: bool,
+    /// Was sent SIGSTOP: whoever asks it for anything waits in vain.
+    stopped: AtomicBool,
     jvm: Mutex<Option<Leashed>>,
 }
 
@@ -77,7 +92,7 @@ impl ZooKeeper {
 
     pub fn start_with(options: Options) -> ZooKeeper {
         for _ in 0..10 {
-            if let Some(server) = ZooKeeper::start_on(free_ports(), options.clone()) {
+            if let Some(server) = ZooKeeper::start_on(jvm::free_ports(), options.clone()) {
                 return server;
             }
         }
@@ -89,17 +104,29 @@ impl ZooKeeper {
         let dir = scratch_dir("zookeeper");
         let pki = Pki::create(&dir.join("tls"));
         pki.issue("server", options.server_flaw);
-        let server = ZooKeeper { dir, ports, options, pki, shared: false, jvm: Mutex::new(None) };
-        server.write_config();
+        let server = ZooKeeper::prepare(dir, ports, options, Arc::new(pki));
         server.launch().then_some(server)
     }
 
-    /// The port without TLS, on 127.0.0.1.
+    /// A server in `dir` that does not run yet; its certificate is the `server` of `pki`.
+    pub(super) fn prepare(dir: PathBuf, ports: [u16; 2], options: Options, pki: Arc<Pki>) -> ZooKeeper {
+        let (stopped, jvm) = (AtomicBool::new(false), Mutex::new(None));
+        let server = ZooKeeper { dir, ports, options, pki, shared: false, stopped, jvm };
+        server.write_config();
+        server
+    }
+
+    /// Where it listens: 127.0.0.1 if the test has not chosen otherwise.
+    pub fn address(&self) -> IpAddr {
+        self.options.address
+    }
+
+    /// The port without TLS.
     pub fn plain_port(&self) -> u16 {
         self.ports[0]
     }
 
-    /// The port with TLS, on 127.0.0.1; the certificate is made out to `localhost` too.
+    /// The port with TLS; the certificate is made out to `localhost` too.
     pub fn tls_port(&self) -> u16 {
         self.ports[1]
     }
@@ -127,6 +154,7 @@ impl ZooKeeper {
     pub fn kill(&self) {
         self.refuse_if_shared();
         self.jvm.lock().take();
+        self.stopped.store(false, Ordering::SeqCst);
     }
 
     /// Starts the server again (killing it first if it runs) with the same ports and data.
@@ -137,12 +165,24 @@ impl ZooKeeper {
 
     /// Stops the server's process: its sockets stay open and silent.
     pub fn stop_signal(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
         self.signal(Signal::STOP);
     }
 
     /// Lets a stopped server go on.
     pub fn cont_signal(&self) {
         self.signal(Signal::CONT);
+        self.stopped.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether it serves now: alone, or as part of an ensemble that has a leader.
+    pub fn is_serving(&self) -> bool {
+        self.is_awake() && self.try_four_letter("conf").is_ok_and(|answer| answer.contains("dataDir="))
+    }
+
+    /// Whether it could answer: it was neither killed nor stopped.
+    pub fn is_awake(&self) -> bool {
+        self.jvm.lock().is_some() && !self.stopped.load(Ordering::SeqCst)
     }
 
     /// Asks by a four-letter command (`mntr`, `cons`, `dump` …), without TLS.
@@ -176,7 +216,7 @@ impl ZooKeeper {
     }
 
     fn dial(&self, port: u16) -> std::io::Result<TcpStream> {
-        let socket = TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), ANSWER_LIMIT)?;
+        let socket = TcpStream::connect_timeout(&(self.address(), port).into(), ANSWER_LIMIT)?;
         socket.set_read_timeout(Some(ANSWER_LIMIT))?;
         socket.set_write_timeout(Some(ANSWER_LIMIT))?;
         Ok(socket)
@@ -202,9 +242,9 @@ impl ZooKeeper {
              minSessionTimeout={tick_ms}\n\
              maxSessionTimeout=600000\n\
              dataDir={data}\n\
-             clientPortAddress=127.0.0.1\n\
+             clientPortAddress={address}\n\
              clientPort={plain}\n\
-             secureClientPortAddress=127.0.0.1\n\
+             secureClientPortAddress={address}\n\
              secureClientPort={tls}\n\
              serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory\n\
              ssl.keyStore.location={key_store}\n\
@@ -214,7 +254,10 @@ impl ZooKeeper {
              4lw.commands.whitelist=*\n\
              autopurge.purgeInterval=0\n\
              maxClientCnxns=0\n\
-             forceSync={force_sync}\n",
+             forceSync={force_sync}\n\
+             {more}",
+            address = self.address(),
+            more = self.options.more,
             data = self.data().display(),
             key_store = self.pki.store("server").display(),
             trust_store = self.pki.ca().display(),
@@ -229,28 +272,30 @@ impl ZooKeeper {
 
     /// Starts the JVM and waits until it serves; `false` when a port is taken.
     fn launch(&self) -> bool {
-        let mut java =
-            Command::new(leash::find_program("java").unwrap_or_else(|| panic!("no java: {INSTALL}")));
-        java.arg(format!("-Xmx{}m", self.options.heap_mb));
-        // A short life: no second compiler, no helper threads, no files in /tmp.
-        java.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-XX:-UsePerfData"]);
-        java.arg("-Dorg.slf4j.simpleLogger.showDateTime=true");
-        java.arg("-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS");
-        java.arg("-cp").arg(class_path());
-        java.arg("org.apache.zookeeper.server.ZooKeeperServerMain").arg(self.dir.join("zoo.cfg"));
-        java.current_dir(&self.dir);
+        let logged = self.begin();
+        self.wait_ready(logged)
+    }
 
-        // Only what this start adds to the log says why it failed.
+    /// Starts the JVM. Answers how long its log was before.
+    pub(super) fn begin(&self) -> usize {
+        let mut java = jvm::command(self.options.heap_mb, self.options.network.as_deref());
+        java.arg(self.dir.join("zoo.cfg")).current_dir(&self.dir);
         let logged = self.log().len();
-        let mut jvm = Leashed::start(&java, &self.log_file(), Some(&self.dir));
-        let ready = within(START_LIMIT, || match jvm.exited() {
-            Some(_) => Some(false),
-            None => self.serves().then_some(true),
+        *self.jvm.lock() = Some(Leashed::start(&java, &self.log_file(), Some(&self.dir)));
+        logged
+    }
+
+    /// Waits until it serves; `false` when a port is taken. Only what this start has added to the log, which was
+    /// `logged` long, says why it failed.
+    pub(super) fn wait_ready(&self, logged: usize) -> bool {
+        let ready = within(START_LIMIT, || {
+            let ended = self.jvm.lock().as_mut().is_none_or(|jvm| jvm.exited().is_some());
+            if ended { Some(false) } else { self.serves().then_some(true) }
         });
         if ready == Some(true) {
-            *self.jvm.lock() = Some(jvm);
             return true;
         }
+        self.jvm.lock().take();
         let log = self.log();
         let taken = log.get(logged..).is_some_and(|added| added.contains("Address already in use"));
         if ready == Some(false) && taken {
@@ -285,32 +330,4 @@ impl Drop for ZooKeeper {
         self.jvm.get_mut().take();
         let _ = std::fs::remove_dir_all(&self.dir);
     }
-}
-
-fn class_path() -> String {
-    let mut jars: Vec<PathBuf> = NEEDED.iter().map(|jar| Path::new(JARS).join(jar)).collect();
-    if let Some(missing) = jars.iter().find(|jar| !jar.is_file()) {
-        panic!("no {}: {INSTALL}", missing.display());
-    }
-    // Newer netty is cut into more pieces.
-    for extra in ["netty-codec-base", "netty-transport-classes-epoll", "netty-transport-native-unix-common"] {
-        jars.push(Path::new(JARS).join(format!("{extra}.jar")));
-    }
-    let jars: Vec<String> = jars.iter().map(|jar| jar.display().to_string()).collect();
-    jars.join(":")
-}
-
-/// Two ports that nobody listens on at this moment.
-///
-/// Below the kernel's range for outgoing connections: a port of a killed server must neither be taken by one
-/// before the restart, nor be dialled by a client that then, by chance, connects to itself.
-fn free_ports() -> [u16; 2] {
-    let mut found = Vec::new();
-    let ports = within(Duration::from_secs(10), || {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, fastrand::u16(15_000..32_000))).ok()?;
-        found.push(listener);
-        let [first, second] = found.as_slice() else { return None };
-        Some([first.local_addr().ok()?.port(), second.local_addr().ok()?.port()])
-    });
-    ports.expect("find two free loopback ports")
 }

@@ -6,9 +6,13 @@
 
 mod cache;
 mod doubt;
+mod ensemble;
 mod failover;
+mod granted;
 mod leaks;
 mod locks;
+mod names;
+mod network;
 mod outage;
 mod plain;
 mod proxy;

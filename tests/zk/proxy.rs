@@ -1,9 +1,10 @@
-//! A network between client and server that can be cut, fall silent, or lose answers.
+//! A network between client and server that can be cut, fall silent, be slow, or lose answers.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -16,11 +17,13 @@ pub enum Mode {
     Silent,
     /// Everything that the server says is lost.
     LoseAnswers,
+    /// Everything arrives late, in both directions.
+    Late(Duration),
 }
 
 /// Ends with the test; connections that it carries are cut.
 pub struct Proxy {
-    port: u16,
+    address: SocketAddr,
     shared: Arc<Shared>,
 }
 
@@ -36,8 +39,13 @@ struct Shared {
 
 impl Proxy {
     pub fn before(server: u16) -> Proxy {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
+        Proxy::at((Ipv4Addr::LOCALHOST, 0).into(), server)
+    }
+
+    /// One that listens at an address of the test's choice.
+    pub fn at(address: SocketAddr, server: u16) -> Proxy {
+        let listener = TcpListener::bind(address).unwrap();
+        let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             server,
             mode: Mutex::new(Mode::Pass),
@@ -56,11 +64,11 @@ impl Proxy {
                 acceptor.take(client.unwrap());
             }
         });
-        Proxy { port, shared }
+        Proxy { address, shared }
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.address.port()
     }
 
     pub fn set(&self, mode: Mode) {
@@ -105,7 +113,7 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::SeqCst);
         self.cut();
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        let _ = TcpStream::connect(self.address);
     }
 }
 
@@ -134,6 +142,9 @@ impl Shared {
                     let mut greeting = shared.greeting.lock();
                     let missing = 41usize.saturating_sub(greeting.len()).min(length);
                     greeting.extend_from_slice(&chunk[..missing]);
+                }
+                if let Mode::Late(by) = mode {
+                    std::thread::sleep(by);
                 }
                 let lost = mode == Mode::Silent || (answers && mode == Mode::LoseAnswers);
                 if !lost && to.write_all(&chunk[..length]).is_err() {

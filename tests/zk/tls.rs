@@ -1,5 +1,6 @@
 //! TLS, and each way in which it fails.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use nodepool::config::{Tls, ZooKeeperConfig};
@@ -56,6 +57,43 @@ fn a_wrong_name_is_refused_unless_names_are_not_checked() {
     let config = tls("localhost", &server, server.pki().client());
     assert_trouble(&config, &["localhost", "zookeeper.example.org", "verify-hostname: false"]);
     connect(&without_name_check(config)).0.ensure_path("/a").unwrap();
+}
+
+#[test]
+fn a_certificate_that_is_made_out_to_an_address_is_checked_by_it() {
+    let of = |flaw, address: IpAddr| {
+        ZooKeeper::start_with(Options { server_flaw: flaw, address, ..Options::default() })
+    };
+    let server = of(Flaw::AddressesOnly, Ipv4Addr::LOCALHOST.into());
+    connect(&tls("127.0.0.1", &server, server.pki().client())).0.ensure_path("/a").unwrap();
+    let by_name = tls("localhost", &server, server.pki().client());
+    assert_trouble(&by_name, &["localhost", "127.0.0.1", "verify-hostname: false"]);
+    connect(&without_name_check(by_name)).0.ensure_path("/b").unwrap();
+
+    let server = of(Flaw::AddressesOnly, Ipv6Addr::LOCALHOST.into());
+    connect(&tls("::1", &server, server.pki().client())).0.ensure_path("/a").unwrap();
+
+    // Here the certificate is for other names, and for another address.
+    let server = of(Flaw::None, Ipv6Addr::LOCALHOST.into());
+    let config = tls("::1", &server, server.pki().client());
+    assert_trouble(&config, &["[::1]:", "localhost", "verify-hostname: false"]);
+    connect(&without_name_check(config)).0.ensure_path("/a").unwrap();
+}
+
+#[test]
+fn of_several_authorities_in_one_file_any_may_have_signed() {
+    let sandbox = Sandbox::new("zk::tls::bundle");
+    let pki = shared().pki();
+    let [other, ca] = [&pki.other_ca(), pki.ca()].map(|file| std::fs::read_to_string(file).unwrap());
+    let bundle = sandbox.path("bundle.pem");
+    let files = CertFiles { ca: bundle.clone(), ..pki.client().clone() };
+    // As distributions write them: with comments, and whatever else stands in such files.
+    for text in [format!("# one\n{other}\n# two\n{ca}"), format!("{ca}{other}")] {
+        std::fs::write(&bundle, text).unwrap();
+        connect(&tls("localhost", shared(), &files)).0.stat("/").unwrap();
+    }
+    std::fs::write(&bundle, format!("{other}{other}")).unwrap();
+    assert_trouble(&tls("localhost", shared(), &files), &["not signed by a CA in", "bundle.pem"]);
 }
 
 #[test]

@@ -51,9 +51,9 @@ pub(crate) struct Dialler {
 #[derive(Debug)]
 struct Candidate {
     server: Server,
-    /// The last time it did not answer, or its connection ended: the others come first. A server that hangs
-    /// costs seconds each time it is tried.
-    doubtful: bool,
+    /// Since when it is in doubt: it has not answered, or its connection has ended. The others come first, for
+    /// a server that hangs costs seconds each time it is tried.
+    doubtful: Option<Instant>,
 }
 
 /// One attempt.
@@ -69,7 +69,7 @@ struct Attempt<'a> {
 impl Dialler {
     pub(crate) fn new(config: &ZooKeeperConfig) -> Self {
         let candidates = config.servers.iter().cloned();
-        let candidates = candidates.map(|server| Candidate { server, doubtful: false }).collect();
+        let candidates = candidates.map(|server| Candidate { server, doubtful: None }).collect();
         Self { candidates, tls: config.tls.clone(), timeout: config.timeout, resolver: Resolver::default() }
     }
 
@@ -77,11 +77,12 @@ impl Dialler {
     pub(crate) fn doubt(&mut self, server: &str) {
         for candidate in self.candidates.iter_mut().filter(|candidate| candidate.server.to_string() == server)
         {
-            candidate.doubtful = true;
+            candidate.doubtful = Some(Instant::now());
         }
     }
 
-    /// Tries the servers in random order until one answers. The error names what each of them said.
+    /// Tries the servers until one answers: in random order, those in doubt last. The error names what each of
+    /// them said.
     ///
     /// At first a silent server is left quickly for the next one. After `failures` rounds in vain there is
     /// more patience: all servers may be slow, because all their clients come back at once.
@@ -103,7 +104,7 @@ impl Dialler {
         for Candidate { server, doubtful } in &mut self.candidates {
             let begin = Instant::now();
             let answered = attempt.try_server(server, &mut self.resolver, stop);
-            *doubtful = begin.elapsed() >= patience;
+            *doubtful = (begin.elapsed() >= patience).then(Instant::now);
             match answered {
                 Ok(dialled) => return Ok(dialled),
                 Err(why) => failures.extend(why),
