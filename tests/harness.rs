@@ -7,7 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::support::history::Change;
 use crate::support::leash::{Adopted, is_alive};
+use crate::support::original::install;
 use crate::support::tls::Flaw;
 use crate::support::{
     Ensemble, Header, Network, Options, Sandbox, Signal, Transport, ZkClient, ZooKeeper, eventually, shared,
@@ -250,6 +252,51 @@ fn the_test_client_reads_and_writes() {
     assert!(!zk.exists("/nodepool") && zk.children("/").is_empty());
     // Outside the chroot it is below the sandbox's name.
     assert!(ZkClient::connect(sandbox.server(), "").exists(sandbox.chroot()));
+}
+
+#[test]
+fn the_history_tells_all_changes_and_their_sessions() {
+    let server = ZooKeeper::start();
+    let (one, two) = (ZkClient::connect(&server, "/history"), ZkClient::connect(&server, "/history"));
+    one.create("/a", "first");
+    two.set("/a", "second");
+    one.create_ephemeral("/mortal", "");
+    let session = one.get("/mortal").unwrap().ephemeral_owner;
+    drop(one);
+    two.wait_for("/mortal", SOON, |record| record.is_none());
+    two.delete("/a");
+    let history = server.history();
+    let place = |wanted: Change| {
+        let found = history.iter().position(|entry| entry.change == wanted);
+        found.unwrap_or_else(|| panic!("no {wanted:?} in {history:#?}"))
+    };
+    let create = |path: &str, data: &str, ephemeral| Change::Create {
+        path: path.to_owned(),
+        data: data.into(),
+        ephemeral,
+    };
+    let path = || "/history/a".to_owned();
+    let places = [
+        place(create("/history/a", "first", false)),
+        place(Change::Set { path: path(), data: b"second".to_vec() }),
+        place(create("/history/mortal", "", true)),
+        history.iter().position(|entry| entry.session == session && entry.change == Change::Close).unwrap(),
+        place(Change::Delete { path: path() }),
+    ];
+    assert!(places.is_sorted(), "{places:?}");
+    let sessions = places.map(|place| history[place].session == session);
+    assert_eq!(sessions, [true, false, true, true, false]);
+}
+
+#[test]
+fn an_index_out_of_reach_is_told() {
+    let sandbox = Sandbox::new("harness::original");
+    // Nobody listens on that port, and a folder of packages that the machine may have does not help.
+    let nowhere =
+        [("PIP_INDEX_URL", "http://127.0.0.1:9/simple"), ("PIP_EXTRA_INDEX_URL", ""), ("PIP_FIND_LINKS", "")];
+    let why = install(Some(&sandbox.path("venv")), &nowhere).unwrap_err();
+    assert!(why.contains("index of this machine's pip is out of reach"), "{why}");
+    assert!(!sandbox.path("venv/requirements-original.txt").exists(), "half a venv counts as none");
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod detached;
 mod ensemble;
 mod fleet;
 mod opening;
+mod original;
 mod providers;
 mod records;
 mod sessions;

@@ -34,6 +34,12 @@ impl Daemon {
         self.process.lock().signal(signal);
     }
 
+    /// Sends a signal to the daemon and to those of its children that are in its process group, as a service
+    /// manager does that stops a whole unit.
+    pub fn signal_group(&self, signal: Signal) {
+        self.process.lock().signal_group(signal);
+    }
+
     /// The exit status when the daemon has ended.
     pub fn exited(&self) -> Option<ExitStatus> {
         self.process.lock().exited()

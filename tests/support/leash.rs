@@ -92,6 +92,17 @@ impl Leashed {
             .unwrap_or_else(|error| panic!("cannot send {signal:?} to {} ({pid:?}): {error}", self.name));
     }
 
+    /// Sends a signal to the program and to its children, unless they have a process group of their own. The
+    /// watcher, which is in the same group, ignores what asks for an end.
+    pub fn signal_group(&mut self, signal: Signal) {
+        if self.exited().is_some() {
+            return;
+        }
+        let pid = Pid::from_child(&self.child);
+        rustix::process::kill_process_group(pid, signal)
+            .unwrap_or_else(|error| panic!("cannot send {signal:?} to the group of {}: {error}", self.name));
+    }
+
     /// The exit status if the program has ended.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         let status = self.child.try_wait().expect("wait for a child");

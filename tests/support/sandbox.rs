@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -241,13 +242,24 @@ impl<'a> Sandbox<'a> {
     pub fn nodepool_with_input(&self, input: &str, args: &[&str]) -> Outcome {
         let mut command = self.command(env!("CARGO_BIN_EXE_nodepool"));
         command.arg("-c").arg(self.config_file()).args(args);
+        self.run_client(command, input, CLIENT_LIMIT)
+    }
+
+    /// Runs any client to its end.
+    #[track_caller]
+    pub fn run_client(&self, command: Command, input: &str, deadline: Duration) -> Outcome {
+        client::run(command, input, &self.run_dir(), deadline)
+    }
+
+    /// A new directory for what a client's run leaves.
+    pub fn run_dir(&self) -> PathBuf {
         let dir = self.path(&format!("runs/{}", count(&self.runs)));
         std::fs::create_dir(&dir).expect("create the directory of a client's run");
-        client::run(command, input, &dir, CLIENT_LIMIT)
+        dir
     }
 
     /// A program without what the developer's shell may have set for Nodepool.
-    fn command(&self, program: &str) -> Command {
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.dir).env("RUST_BACKTRACE", "1");
         let foreign = |key: &str| {

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use super::leash::{self, Leashed};
 use super::tls::{CertFiles, Flaw, Pki};
-use super::{Network, Signal, jvm, scratch_dir, within};
+use super::{Network, Signal, history, jvm, scratch_dir, within};
 
 /// How long a JVM may take to serve; about 1 s on an idle machine.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -213,6 +213,11 @@ impl ZooKeeper {
             result => drop(result?),
         }
         String::from_utf8(answer).map_err(std::io::Error::other)
+    }
+
+    /// All that was ever written, in order.
+    pub fn history(&self) -> Vec<history::Entry> {
+        history::read(&self.data())
     }
 
     fn dial(&self, port: u16) -> std::io::Result<TcpStream> {

@@ -9,6 +9,7 @@ mod doubt;
 mod ensemble;
 mod failover;
 mod granted;
+mod kazoo;
 mod leaks;
 mod locks;
 mod names;
