@@ -14,8 +14,8 @@ import statistics
 import sys
 import time
 
-from benchmark_world import Certificates, Machine, TooLate, Trouble, World, ZooKeeper
-from benchmark_world import cpu_seconds, memory_of, own_environment, say
+from benchmark_world import Certificates, Machine, TooLate, World, ZooKeeper
+from world import Trouble, cpu_seconds, memory_of, own_environment, say, table
 
 FLEET_IMAGES = [f"image-{n:02}" for n in range(1, 21)]
 FLEET_PROVIDERS = [f"fake-{n}" for n in range(1, 6)]
@@ -232,13 +232,6 @@ def number(value, unit):
     else:
         digits = 3 if value < 1 else 2 if value < 100 else 0
     return f"{value:.{digits}f} {unit}".rstrip()
-
-
-def table(header, rows):
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    line = "+" + "+".join("-" * (width + 2) for width in widths) + "+"
-    show = lambda row: "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |"
-    print("\n".join([line, show(header), line, *map(show, rows), line]), flush=True)
 
 
 def spread(samples, unit):

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import pathlib
-import signal
 import socket
 import ssl
 import subprocess
@@ -17,8 +16,7 @@ import time
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
 
-IMAGES = "/nodepool/images"
-BUILDERS = "/nodepool/components/builder"
+from world import BUILDERS, IMAGES, Process, Trouble, close, four_letters, free_port, say, zookeeper_command
 
 # Stands in for disk-image-create: writes the files that -o and -t ask for, by the shell's own means, and nothing else.
 BUILD_COMMAND = r"""#!/bin/sh
@@ -44,18 +42,6 @@ done
 
 class TooLate(Exception):
     """The time that a subject was given is over."""
-
-
-class Trouble(Exception):
-    """Something does not work as it must for a measurement."""
-
-
-def say(text):
-    seconds = int(time.monotonic() - STARTED)
-    print(f"[{seconds // 60:2}:{seconds % 60:02}] {text}", flush=True)
-
-
-STARTED = time.monotonic()
 
 
 # ---- the machine
@@ -87,62 +73,6 @@ class Machine:
         self.notes.append({"block": block, "load": round(load, 2), "busy": round(busy)})
         warning = "; WARNING: others use the machine" if load > 1 or busy > 15 else ""
         say(f"{block} (load {load:.2f}, processors {busy:.0f} % busy without us{warning})")
-
-
-# ---- processes
-
-
-def cpu_seconds(pid):
-    """User and system time of a process with all its threads, ended ones too, and without its children."""
-    return time.clock_gettime((~pid << 3) | 2)
-
-
-def memory_of(pid):
-    """VmRSS, PSS and anonymous memory in MB (of 1024 x 1024), and threads."""
-    status = dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
-    rollup = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    pss = next(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
-    kilobytes = [int(status["VmRSS"].split()[0]), pss, int(status["RssAnon"].split()[0])]
-    return [number / 1024 for number in kilobytes] + [int(status["Threads"])]
-
-
-class Process:
-    """A process of ours, with its output in a file; ended with the `with` block."""
-
-    def __init__(self, argv, log, stop_signal=signal.SIGTERM, env=None):
-        self.argv, self.log, self.stop_signal = argv, log, stop_signal
-        with open(log, "ab") as output:
-            self.begun = time.time()
-            self.process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, env=env
-            )
-        self.pid = self.process.pid
-
-    def check(self):
-        if self.process.poll() is not None:
-            tail = self.log.read_text(errors="replace").splitlines()[-25:]
-            raise Trouble("\n".join(tail + [f"{self.argv[0]} has ended ({self.process.returncode}); its log: {self.log}"]))
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.send_signal(self.stop_signal)
-            try:
-                self.process.wait(12)
-            except subprocess.TimeoutExpired:
-                pass
-        # What it may have left in its group, too.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
-        self.process.wait()
-
-
-def own_environment():
-    """Ours without what somebody may have set for Nodepool."""
-    foreign = ("NODEPOOL_", "STATSD_", "DIB_", "PYTHON", "BENCHMARK_")
-    return {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
 
 
 # ---- ZooKeeper
@@ -188,12 +118,7 @@ class ZooKeeper(Process):
                 "ssl.clientAuth=need",
             ]
         (folder / "zoo.cfg").write_text("\n".join(settings) + "\n")
-        super().__init__([
-            "java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:-UsePerfData", f"-Djava.io.tmpdir={folder}",
-            "-Dzookeeper.jmx.log4j.disable=true", "-Dzookeeper.preAllocSize=16384",
-            "-cp", ":".join(f"/usr/share/java/{jar}.jar" for jar in jars),
-            "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(folder / "zoo.cfg"),
-        ], folder / "zookeeper.log")
+        super().__init__(zookeeper_command(folder, jars), folder / "zookeeper.log")
 
     def wait_until_it_serves(self):
         deadline = time.monotonic() + 60
@@ -233,15 +158,8 @@ class ZooKeeper(Process):
                 context = ssl.create_default_context(cafile=certificates.ca)
                 context.load_cert_chain(certificates.cert, certificates.key)
                 connection = context.wrap_socket(connection, server_hostname="localhost")
-            connection.settimeout(5)
-            connection.sendall(word.encode())
-            answer = b""
-            # ZooKeeper ends without a goodbye in TLS.
-            with contextlib.suppress(ssl.SSLEOFError):
-                while chunk := connection.recv(1 << 16):
-                    answer += chunk
-            connection.close()
-        return answer.decode()
+            with connection:
+                return four_letters(connection, word)
 
     def transactions(self):
         line = next(line for line in self.ask("srvr").splitlines() if line.startswith("Zxid"))
@@ -254,17 +172,6 @@ class ZooKeeper(Process):
                 fields = dict(word.split("=", 1) for word in line.split("(", 1)[1].rstrip(")").split(",") if "=" in word)
                 return int(fields["recved"]) + int(fields["sent"])
         raise Trouble(f"ZooKeeper knows no connection of the session {session:#x}")
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def close(client):
-    client.stop()
-    client.close()
 
 
 # ---- a world for a builder

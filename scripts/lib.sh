@@ -83,3 +83,27 @@ apt_proxy() {
 free_port() {
     /usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
+
+# Runs a command with its output in a file, which is shown if it fails.
+logged() {
+    local log=$1
+    shift
+    if ! "$@" </dev/null >"$log" 2>&1; then
+        tail -n 25 "$log" >&2
+        die "$1 failed; all of its output: $log"
+    fi
+}
+
+# A venv with these packages, made once. Its logs go to LOGS.
+venv() {
+    local dir=$1
+    shift
+    if [[ $(cat "$dir/installed.txt" 2>/dev/null) != "$*" ]]; then
+        say "installing $* into $dir"
+        rm -rf "$dir"
+        logged "$LOGS/venv.log" /usr/bin/python3 -m venv "$dir"
+        PIP_CACHE_DIR=$WORK/cache/pip PIP_DISABLE_PIP_VERSION_CHECK=1 \
+            logged "$LOGS/pip.log" "$dir/bin/pip" install "$@"
+        echo "$*" >"$dir/installed.txt"
+    fi
+}

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use crossbeam_channel::{Receiver, select};
-use nodepool_threads::{Detached, Signal, SignalThread, detach, kill_child_groups, register_main, threads};
+use nodepool_threads::{
+    Detached, Signal, SignalThread, detach, give_memory_back, kill_child_groups, register_main, threads,
+};
 use slog::{Logger, debug, error, info, warn};
 
 use super::logging;
@@ -81,6 +83,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 
 /// The program.
 pub fn builder_main() -> ExitCode {
+    give_memory_back();
     let arguments = Arguments::parse();
     let files = ConfigFiles::new(&arguments.config, arguments.secure.as_deref(), Env::of_process());
     let loaded = match files.load() {

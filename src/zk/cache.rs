@@ -176,7 +176,7 @@ impl Keeper {
 
     fn read_everything(&mut self) -> ZkResult<()> {
         let _doing = activity("reading the tree");
-        let fresh = Node::read(&self.session, &self.root)?.unwrap_or_default();
+        let fresh = Node::read_wide(&self.session, &self.root)?.unwrap_or_default();
         *self.tree.write() = fresh;
         self.announce(Changes::All);
         Ok(())

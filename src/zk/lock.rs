@@ -6,7 +6,7 @@
 
 use uuid::Uuid;
 
-use super::error::{ZkErrorKind, ZkResult};
+use super::error::{ZkErrorKind, ZkResult, optional};
 use super::session::Session;
 
 const MARK: &str = "__lock__";
@@ -41,7 +41,8 @@ impl Lock {
         // From here on the znode is ours to remove, whatever happens.
         let lock = Self { session: session.as_many_calls(), contender };
         let own = sequence(&lock.contender);
-        let others = session.children(&path)?;
+        // Together with the record, the lock may have been deleted meanwhile, by who does not ask for it.
+        let Some(others) = optional(session.children(&path))? else { return Ok(None) };
         let first = others.iter().filter_map(|name| sequence(name)).min();
         Ok((first == own).then_some(lock))
     }

@@ -4,6 +4,7 @@
 //! The `zookeeper` crate is named in `client` only. Everything that is not its own room's business is said
 //! in terms of paths, [`Session`] and [`ZkError`].
 
+mod at_once;
 mod cache;
 mod client;
 mod component;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::error::{ZkErrorKind, ZkResult};
+use super::at_once::at_once;
+use super::error::{ZkResult, optional};
 use super::lock;
 use super::session::Session;
 
@@ -23,28 +24,39 @@ impl Node {
     /// Reads a part of the tree. `None` if there is nothing at `path`. What changes while it is read is
     /// read as it was before or as it is after.
     pub fn read(session: &Session, path: &str) -> ZkResult<Option<Self>> {
-        let (data, stat) = match session.get(path) {
-            Err(error) if error.is(ZkErrorKind::NoNode) => return Ok(None),
-            other => other?,
-        };
-        let mut node =
-            Self { data, version: stat.version, created: stat.created(), children: BTreeMap::new() };
-        if stat.children == 0 {
-            return Ok(Some(node));
-        }
-        let names = match session.children(path) {
-            Err(error) if error.is(ZkErrorKind::NoNode) => return Ok(None),
-            other => other?,
-        };
+        let Some((mut node, names)) = Self::read_alone(session, path)? else { return Ok(None) };
         for name in names {
-            let child = if lock::is_contender(&name) {
-                Some(Self::default())
-            } else {
-                Self::read(session, &format!("{path}/{name}"))?
-            };
+            let child = Self::read_child(session, path, &name)?;
             node.children.extend(child.map(|child| (name, child)));
         }
         Ok(Some(node))
+    }
+
+    /// [`Node::read`] for a node with many children: several of them are read at the same time.
+    pub(super) fn read_wide(session: &Session, path: &str) -> ZkResult<Option<Self>> {
+        let Some((mut node, names)) = Self::read_alone(session, path)? else { return Ok(None) };
+        let (session, path) = (session.clone(), path.to_owned());
+        let children = at_once(names.clone(), move |name| Self::read_child(&session, &path, name))?;
+        let found = names.into_iter().zip(children);
+        node.children.extend(found.filter_map(|(name, child)| Some((name, child?))));
+        Ok(Some(node))
+    }
+
+    /// The node without its children, and their names.
+    fn read_alone(session: &Session, path: &str) -> ZkResult<Option<(Self, Vec<String>)>> {
+        let Some((data, stat)) = optional(session.get(path))? else { return Ok(None) };
+        let node = Self { data, version: stat.version, created: stat.created(), children: BTreeMap::new() };
+        if stat.children == 0 {
+            return Ok(Some((node, Vec::new())));
+        }
+        Ok(optional(session.children(path))?.map(|names| (node, names)))
+    }
+
+    fn read_child(session: &Session, path: &str, name: &str) -> ZkResult<Option<Self>> {
+        if lock::is_contender(name) {
+            return Ok(Some(Self::default()));
+        }
+        Self::read(session, &format!("{path}/{name}"))
     }
 
     /// The node at `path`, which is relative to this one: names joined by slashes, or empty for itself.
