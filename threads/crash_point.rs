@@ -1,12 +1,12 @@
-//! Crash points: named steps between two effects of a daemon, where a test stops the process and kills it, to see
-//! what a crash at this very moment leaves behind. They exist in builds with debug assertions only.
+//! Crash points: named steps between two effects of a daemon, where a test stops the process and kills it, to
+//! see what a crash at this very moment leaves behind. They exist in builds with debug assertions only.
 
 /// The environment variable that names the step to stop at.
 #[cfg(debug_assertions)]
 const STOP_AT: &str = "NODEPOOL_STOP_AT";
 
-/// Marks the step `name`. With `NODEPOOL_STOP_AT=name` in the environment of a debug build, the process stops here
-/// as by SIGSTOP, all of its threads; otherwise nothing happens.
+/// Marks the step `name`. With `NODEPOOL_STOP_AT=name` in the environment of a debug build, the process stops
+/// here as by SIGSTOP, all of its threads; otherwise nothing happens.
 #[cfg(debug_assertions)]
 pub fn crash_point(name: &str) {
     if std::env::var_os(STOP_AT).is_some_and(|wanted| wanted == name) {

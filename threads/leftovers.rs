@@ -1,8 +1,8 @@
-//! Processes that an earlier run of the program has left behind because it was killed: its own children can only
-//! be ended by a process that lives.
+//! Processes that an earlier run of the program has left behind because it was killed: its own children can
+//! only be ended by a process that lives.
 //!
-//! They are known by a variable that the program has put into their environment, which they hand on to what they
-//! start. What clears its environment is still found by its process group, unless it has left that too.
+//! They are known by a variable that the program has put into their environment, which they hand on to what
+//! they start. What clears its environment is still found by its process group, unless it has left that too.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,9 +24,9 @@ pub struct Leftovers {
     pub left: usize,
 }
 
-/// Ends all processes with `variable=value` in their environment, and their process groups: SIGTERM, up to `grace`
-/// to clean up, then SIGKILL. This process and its own group are left alone, and so is what belongs to other users
-/// as far as the system forbids it.
+/// Ends all processes with `variable=value` in their environment, and their process groups: SIGTERM, up to
+/// `grace` to clean up, then SIGKILL. This process and its own group are left alone, and so is what belongs
+/// to other users as far as the system forbids it.
 pub fn end_leftovers(variable: &str, value: &str, grace: Duration) -> Leftovers {
     let mark = format!("{variable}={value}");
     let found = Marked::find(&mark);

@@ -8,13 +8,13 @@ const OWN_MAPPING: i32 = 128 << 10;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const HEAPS: i32 = 2;
 
-/// Has the allocator give freed memory back to the system for as long as the process lives. To be called before there
-/// are other threads.
+/// Has the allocator give freed memory back to the system for as long as the process lives. To be called
+/// before there are other threads.
 ///
-/// That is what glibc does at first; but each large block that is freed makes it keep larger ones (mallopt(3),
-/// `M_MMAP_THRESHOLD`), and a daemon that now and then needs a few megabytes for a moment ends up holding many. And
-/// it gives almost every thread a heap of its own, which short-lived threads leave behind. Where the C library is
-/// another one, nothing happens.
+/// That is what glibc does at first; but each large block that is freed makes it keep larger ones
+/// (mallopt(3), `M_MMAP_THRESHOLD`), and a daemon that now and then needs a few megabytes for a moment ends
+/// up holding many. And it gives almost every thread a heap of its own, which short-lived threads leave
+/// behind. Where the C library is another one, nothing happens.
 pub fn give_memory_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     for (parameter, value) in [
@@ -22,8 +22,8 @@ pub fn give_memory_back() {
         (libc::M_TRIM_THRESHOLD, OWN_MAPPING),
         (libc::M_ARENA_MAX, HEAPS),
     ] {
-        // SAFETY: mallopt(3) takes two numbers, and no other thread allocates meanwhile. One that it does not like
-        // changes nothing.
+        // SAFETY: mallopt(3) takes two numbers, and no other thread allocates meanwhile. One that it does not
+        // like changes nothing.
         #[expect(unsafe_code, reason = "the C library has no safe interface to its allocator")]
         unsafe {
             libc::mallopt(parameter, value);

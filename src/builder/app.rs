@@ -133,8 +133,8 @@ impl NodepoolBuilderApp {
     }
 }
 
-/// Ends the builds and hooks that an earlier run of this builder was killed over: their locks are gone with it, and
-/// what they write belongs to nobody.
+/// Ends the builds and hooks that an earlier run of this builder was killed over: their locks are gone with
+/// it, and what they write belongs to nobody.
 fn end_leftovers_of(identity: &Identity, log: &Logger) {
     let (variable, value) = identity.mark();
     let Leftovers { found, left } = end_leftovers(variable, value, LEFTOVER_GRACE);

@@ -1,5 +1,5 @@
-//! What takes several calls of a [`Session`]: whole paths and whole trees. Together they are over as soon as a single call
-//! would have to be.
+//! What takes several calls of a [`Session`]: whole paths and whole trees. Together they are over as soon as
+//! a single call would have to be.
 
 use super::client::Client;
 use super::error::{ZkErrorKind, ZkResult};

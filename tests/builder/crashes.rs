@@ -1,5 +1,5 @@
-//! A builder that is killed between two effects of a build, an upload or a clean-up, and what the one that is started
-//! after it makes of that: everything that was left is cleaned up, and a fresh build is uploaded.
+//! A builder that is killed between two effects of a build, an upload or a clean-up, and what the one that is
+//! started after it makes of that: everything that was left is cleaned up, and a fresh build is uploaded.
 //!
 //! The debug build stops at the step that `NODEPOOL_STOP_AT` names, and is killed there.
 

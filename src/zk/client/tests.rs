@@ -98,7 +98,8 @@ fn serve(mut socket: TcpStream, first: bool, tell: &Sender<i64>, changed: &Recei
             continue;
         }
         let (stat, nothing) = (&[0; 68][..], &[0; 4][..]);
-        // createNode finds it there; exists, getData, getChildren; ping, addWatch and closeSession have no body.
+        // createNode finds it there; exists, getData, getChildren; ping, addWatch and closeSession have no
+        // body.
         let answer = match operation {
             1 => reply(xid, -110, &[]),
             3 => reply(xid, 0, stat),

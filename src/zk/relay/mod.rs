@@ -1,12 +1,12 @@
 //! The relay: what stands between the `zookeeper` crate's client and a real server.
 //!
-//! The crate speaks plain TCP to one address, never notices a silent server, and reconnects in ways that
-//! lose watches. So it gets a loopback port of this process instead, and a [`Link`] behind it that carries
-//! its frames to a server which has already been dialled, over TLS where configured. The link keeps the
-//! session alive with pings of its own, and cuts the connection when the server has owed an answer for a
-//! third of the session timeout, or when a call is over its deadline. A link serves one client and one connection: when that has ended, whatever
-//! the client still asks is answered with "connection loss" until the client closes, so that no call of the
-//! crate can hang, and the crate never sees anything that it would reconnect for. The
+//! The crate speaks plain TCP to one address, never notices a silent server, and reconnects in ways that lose
+//! watches. So it gets a loopback port of this process instead, and a [`Link`] behind it that carries its
+//! frames to a server which has already been dialled, over TLS where configured. The link keeps the session
+//! alive with pings of its own, and cuts the connection when the server has owed an answer for a third of the
+//! session timeout, or when a call is over its deadline. A link serves one client and one connection: when
+//! that has ended, whatever the client still asks is answered with "connection loss" until the client closes,
+//! so that no call of the crate can hang, and the crate never sees anything that it would reconnect for. The
 //! [supervisor](super::supervisor) then dials again and makes a new client and link.
 //!
 //! The port is open until the client has made its first request, and refuses every other process.

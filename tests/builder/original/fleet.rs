@@ -205,8 +205,8 @@ impl<'a> Fleet<'a> {
         self.start_ours();
     }
 
-    /// Ours is away for so long that the original cleans up: a build of ours that is deleted loses its record, and
-    /// its files stay behind for ours. Then the original builds what the clients ask for.
+    /// Ours is away for so long that the original cleans up: a build of ours that is deleted loses its
+    /// record, and its files stay behind for ours. Then the original builds what the clients ask for.
     pub fn leave_it_to_the_original(&mut self) {
         self.counts.add("restarts", Who::Ours);
         self.stop_ours();
@@ -260,8 +260,8 @@ impl<'a> Fleet<'a> {
         assert!(status.success(), "{status}\n{}", daemon.log());
     }
 
-    /// SIGINT is its clean stop, which waits for a build. SIGTERM ends it at once, with its build and without any
-    /// clean-up; its session stays until it expires.
+    /// SIGINT is its clean stop, which waits for a build. SIGTERM ends it at once, with its build and without
+    /// any clean-up; its session stays until it expires.
     fn stop_theirs(&mut self, signal: Signal) {
         let daemon = self.theirs.take().unwrap();
         match signal {
@@ -275,7 +275,8 @@ impl<'a> Fleet<'a> {
         names[self.rng.usize(0..names.len())]
     }
 
-    /// Why the fleet has not settled, if it has not: every image is built and uploaded, and nothing is on its way.
+    /// Why the fleet has not settled, if it has not: every image is built and uploaded, and nothing is on its
+    /// way.
     pub fn unsettled(&self) -> Option<String> {
         for image in IMAGES {
             let all = builds(&self.zk, image);

@@ -1,7 +1,8 @@
 //! What must hold for every single write to the images' records, whoever makes it.
 //!
-//! The judge goes through ZooKeeper's transaction log and keeps its own copy of the tree: so it knows for each write
-//! who held which lock, and what the record was before. A breach is a sentence in [`Judge::breaches`].
+//! The judge goes through ZooKeeper's transaction log and keeps its own copy of the tree: so it knows for
+//! each write who held which lock, and what the record was before. A breach is a sentence in
+//! [`Judge::breaches`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -137,7 +138,8 @@ impl<'a> Judge<'a> {
         self.note(&place, path, who, before.as_deref(), new.as_ref());
     }
 
-    /// Whether a builder may delete what is ready: two newer ones are there, or an upload's build is on its way out.
+    /// Whether a builder may delete what is ready: two newer ones are there, or an upload's build is on its
+    /// way out.
     fn is_due(&self, path: &str, place: &Place<'_>, record: Option<&Value>) -> bool {
         let made = record.and_then(|record| record["state_time"].as_f64()).unwrap_or_default();
         let others = self.ready.get(&kind(place));

@@ -173,8 +173,8 @@ fn the_logs_complain_of_nothing_of_the_others(fleet: &Fleet<'_>, judge: &Judge<'
     assert!(bad.is_empty(), "{bad:#?}");
 }
 
-/// The entries of a log. The original gives each further line of an entry, as of a traceback, the head of the first one
-/// (`date time LEVEL logger: `) and indents it by two; ours are one line each.
+/// The entries of a log. The original gives each further line of an entry, as of a traceback, the head of the
+/// first one (`date time LEVEL logger: `) and indents it by two; ours are one line each.
 fn entries(log: &str) -> Vec<String> {
     let mut entries: Vec<String> = Vec::new();
     for line in log.lines() {
