@@ -256,7 +256,8 @@ class BuilderFaults(Faults):
             self.measure(kind, at, [name], others)
         self.watch.count("build processes left by SIGKILL", len(orphans))
         left = orphans & set(self.fleet.build_processes())
-        self.watch.count("build processes left by SIGKILL, still there when the next start worked", len(left))
+        for pid in left:
+            self.watch.breaks(f"a build process of the killed builder {name} is left after its next start: {pid}")
 
     def strike(self, builder, kind, chance):
         """Does it, and returns the build processes that it leaves behind."""

@@ -89,7 +89,7 @@ class Builder:
 
     def stop(self):
         """SIGTERM; returns its exit code and how long it took."""
-        self.wanted, self.lost = False, time.time()
+        self.wanted = False
         begun = time.monotonic()
         self.process.process.terminate()
         try:
@@ -108,7 +108,8 @@ class Builder:
 
     def freeze(self, seconds):
         """Freezes it for so long."""
-        self.frozen = True
+        # A short one costs no lock, and excuses nothing.
+        self.frozen = seconds > self.session_seconds
         self.process.process.send_signal(signal.SIGSTOP)
         time.sleep(seconds)
         if seconds > self.session_seconds:

@@ -1,93 +1,165 @@
 //! Processes that an earlier run of the program has left behind because it was killed: its own children can
 //! only be ended by a process that lives.
 //!
-//! They are known by a variable that the program has put into their environment, which they hand on to what
-//! they start. What clears its environment is still found by its process group, unless it has left that too.
+//! A [`Mark`] in their environment tells whose they are, and which session (setsid(2)) they were started in.
+//! What has left that session, as every daemon does that somebody starts from a script, is left alone.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, getpgid, getpgrp, getpid, kill_process_group, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, getpgrp, getpid, getsid, kill_process_group, pidfd_open};
 
 /// How long killed processes may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(3);
+/// How long to wait for them before looking for what they have started meanwhile.
+const ROUND: Duration = Duration::from_millis(100);
+
+/// What the program puts into the environment of a child, which hands it on to what it starts.
+#[derive(Debug, Clone)]
+pub struct Mark {
+    variable: &'static str,
+    owner: String,
+}
 
 /// What came of ending leftovers, counted in process groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leftovers {
     /// As many were found.
     pub found: usize,
-    /// As many are still there: of another user, or stuck in the kernel.
+    /// As many still have living processes: of another user, or stuck in the kernel.
     pub left: usize,
 }
 
-/// Ends all processes with `variable=value` in their environment, and their process groups: SIGTERM, up to
-/// `grace` to clean up, then SIGKILL. This process and its own group are left alone, and so is what belongs
-/// to other users as far as the system forbids it.
-pub fn end_leftovers(variable: &str, value: &str, grace: Duration) -> Leftovers {
-    let mark = format!("{variable}={value}");
-    let found = Marked::find(&mark);
-    if found.groups.is_empty() {
-        return Leftovers { found: 0, left: 0 };
+impl Mark {
+    /// A mark in the environment variable `variable`; `owner` is who the program is, the same in all of its
+    /// runs.
+    pub fn new(variable: &'static str, owner: &str) -> Self {
+        Self { variable, owner: owner.to_owned() }
     }
-    found.signal(Signal::TERM);
-    found.wait(grace);
-    let rest = Marked::find(&mark);
-    rest.signal(Signal::KILL);
-    rest.wait(KILL_LIMIT);
-    Leftovers { found: found.groups.len(), left: Marked::find(&mark).groups.len() }
-}
 
-#[derive(Default)]
-struct Marked {
-    groups: BTreeSet<i32>,
-    /// Readable once the process has ended.
-    processes: Vec<OwnedFd>,
-}
+    /// Marks a child that is about to be started.
+    pub fn put_on(&self, command: &mut Command) {
+        let session = getsid(None).map_or(0, |session| session.as_raw_nonzero().get());
+        command.env(self.variable, format!("{}/{session}", self.owner));
+    }
 
-impl Marked {
-    fn find(mark: &str) -> Self {
-        let (own, own_group) = (getpid(), getpgrp());
-        let mut found = Self::default();
-        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let number = name.to_str().and_then(|name| name.parse().ok());
-            let Some(pid) = number.and_then(Pid::from_raw).filter(|pid| *pid != own) else { continue };
-            // Of another user's process it cannot be read; a zombie has none.
-            let Ok(environment) = fs::read(entry.path().join("environ")) else { continue };
-            if !environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes()) {
-                continue;
+    /// Ends all that has this mark and is still in the session that it was started in, with the process groups
+    /// that it belongs to: SIGTERM, up to `grace` to clean up, then SIGKILL. To be called while no living run
+    /// of the program has children.
+    pub fn end_leftovers(&self, grace: Duration) -> Leftovers {
+        let mut groups = Groups::default();
+        groups.find(self);
+        let found = groups.0.len();
+        if found == 0 {
+            return Leftovers { found, left: 0 };
+        }
+        groups.signal(Signal::TERM);
+        groups.wait(Instant::now() + grace);
+        let deadline = Instant::now() + KILL_LIMIT;
+        loop {
+            groups.find(self);
+            if groups.0.is_empty() || Instant::now() >= deadline {
+                return Leftovers { found: found.max(groups.0.len()), left: groups.0.len() };
             }
-            // Opened before the group is asked for: then the group is this process's, and no later one's.
-            let (Ok(process), Ok(group)) = (pidfd_open(pid, PidfdFlags::empty()), getpgid(Some(pid))) else {
-                continue; // It has just ended.
-            };
-            if group != own_group {
-                found.groups.insert(group.as_raw_nonzero().get());
-                found.processes.push(process);
+            groups.signal(Signal::KILL);
+            groups.wait(deadline.min(Instant::now() + ROUND));
+        }
+    }
+
+    /// Whether the environment has this mark, put there in `session`.
+    fn is_in(&self, environment: &[u8], session: i32) -> bool {
+        let wanted = format!("{}={}/{session}", self.variable, self.owner);
+        environment.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes())
+    }
+}
+
+/// Process groups by their numbers. The descriptor of a member is readable once it has ended; as long as one
+/// lives, the number cannot become another group's.
+#[derive(Default)]
+struct Groups(BTreeMap<i32, Vec<OwnedFd>>);
+
+impl Groups {
+    /// Forgets what has ended, and adds the groups of marked processes, each with all of its members.
+    fn find(&mut self, mark: &Mark) {
+        for members in self.0.values_mut() {
+            members.retain(|member| !has_ended(member));
+        }
+        self.0.retain(|_, members| !members.is_empty());
+        let own_group = getpgrp().as_raw_nonzero().get();
+        let marked = processes().filter_map(|pid| {
+            let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+            let (group, session) = group_and_session(pid)?;
+            // Of another user's process it cannot be read; a zombie has none.
+            let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+            let ours = group != own_group && mark.is_in(&environment, session);
+            // What was read is the process's own only if its number has not become another's meanwhile.
+            (ours && !has_ended(&process)).then_some((group, process))
+        });
+        for (group, process) in marked {
+            self.0.entry(group).or_default().push(process);
+        }
+        // Members without the mark: another user's below sudo, or with an environment of their own.
+        for pid in processes() {
+            let group = group_and_session(pid).map(|(group, _)| group);
+            let Some(members) = group.and_then(|group| self.0.get_mut(&group)) else { continue };
+            let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
+            if group_and_session(pid).map(|(group, _)| group) == group && !has_ended(&process) {
+                members.push(process);
             }
         }
-        found
     }
 
     fn signal(&self, signal: Signal) {
-        for group in self.groups.iter().filter_map(|group| Pid::from_raw(*group)) {
+        for group in self.0.keys().filter_map(|group| Pid::from_raw(*group)) {
             // It may have ended, or belong to somebody else.
             let _ = kill_process_group(group, signal);
         }
     }
 
-    /// Waits until all have ended, at most for `limit`.
-    fn wait(&self, limit: Duration) {
-        let deadline = Instant::now() + limit;
-        for process in &self.processes {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let left = Timespec::try_from(left).unwrap_or_default();
-            let mut waited = [PollFd::new(process, PollFlags::IN)];
-            while matches!(poll(&mut waited, Some(&left)), Err(rustix::io::Errno::INTR)) {}
+    /// Waits until all members have ended, at most until `deadline`.
+    fn wait(&self, deadline: Instant) {
+        for member in self.0.values().flatten() {
+            wait_for_end(member, deadline.saturating_duration_since(Instant::now()));
+        }
+    }
+}
+
+/// All processes but this one.
+fn processes() -> impl Iterator<Item = Pid> {
+    let own = getpid();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.filter_map(Pid::from_raw).filter(move |pid| *pid != own)
+}
+
+/// The process group and the session of a process that is no zombie (proc_pid_stat(5)).
+fn group_and_session(pid: Pid) -> Option<(i32, i32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command's name stands in parentheses and may hold any character.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    if fields.next()? == "Z" {
+        return None;
+    }
+    let mut number = || fields.next()?.parse().ok();
+    let _parent: i32 = number()?;
+    Some((number()?, number()?))
+}
+
+fn has_ended(process: &OwnedFd) -> bool {
+    wait_for_end(process, Duration::ZERO)
+}
+
+fn wait_for_end(process: &OwnedFd, limit: Duration) -> bool {
+    let limit = Timespec::try_from(limit).unwrap_or_default();
+    let mut waited = [PollFd::new(process, PollFlags::IN)];
+    loop {
+        match poll(&mut waited, Some(&limit)) {
+            Err(rustix::io::Errno::INTR) => {}
+            ready => return ready.is_ok_and(|count| count > 0),
         }
     }
 }
@@ -96,50 +168,61 @@ impl Marked {
 mod tests {
     use super::*;
     use std::os::unix::process::CommandExt as _;
-    use std::process::{Child, Command, Stdio};
+    use std::process::{Child, Stdio};
 
-    const VARIABLE: &str = "NODEPOOL_LEFTOVERS_TEST";
-
-    fn marked(value: &str, script: &str) -> Child {
-        let mut command = Command::new("sh");
-        command.args(["-c", script]).env(VARIABLE, value).process_group(0).stdout(Stdio::piped());
-        command.spawn().unwrap()
+    fn mark(owner: &str) -> Mark {
+        Mark::new("NODEPOOL_LEFTOVERS_TEST", &format!("{owner}-{}", std::process::id()))
     }
 
-    /// The line that the process writes when it is ready.
-    fn ready(child: &mut Child) -> String {
+    /// A marked process in a group of its own, and the line that it writes when it is ready.
+    fn start(owner: &str, script: &str) -> (Child, String) {
         use std::io::{BufRead as _, BufReader};
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).process_group(0).stdout(Stdio::piped());
+        mark(owner).put_on(&mut command);
+        let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        line.trim().to_owned()
+        (child, line.trim().to_owned())
     }
 
     fn is_running(pid: &str) -> bool {
-        fs::read_to_string(format!("/proc/{pid}/stat"))
-            .is_ok_and(|stat| !stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))
+        Pid::from_raw(pid.parse().unwrap()).and_then(group_and_session).is_some()
+    }
+
+    const GRACE: Duration = Duration::from_millis(300);
+
+    #[test]
+    fn all_of_a_marked_group_is_ended_and_nobody_elses() {
+        let (mut polite, _) = start("all", "trap 'exit 0' TERM; sleep 600 & echo $$; wait");
+        let (mut foreign, _) = start("somebody else", "echo; exec sleep 600");
+        let begin = Instant::now();
+        assert_eq!(mark("all").end_leftovers(Duration::from_secs(60)), Leftovers { found: 1, left: 0 });
+        assert!(begin.elapsed() < Duration::from_secs(30), "nothing was left to wait for");
+        assert!(polite.wait().unwrap().success(), "it was asked to end before it was made to");
+        assert_eq!(mark("all").end_leftovers(Duration::from_secs(60)).found, 0);
+        assert_eq!(foreign.try_wait().unwrap(), None);
+        foreign.kill().unwrap();
+        foreign.wait().unwrap();
     }
 
     #[test]
-    fn all_of_a_marked_group_is_ended_and_nobody_else() {
-        let value = format!("ours-{}", std::process::id());
-        let script = "trap '' TERM; env -i sleep 600 & echo $!; while :; do wait; done";
-        let mut stubborn = marked(&value, script);
-        let mut polite = marked(&value, "trap 'exit 0' TERM; sleep 600 & echo $$; wait");
-        let mut foreign = marked("somebody's", "echo; exec sleep 600");
-        let unmarked = ready(&mut stubborn);
-        ready(&mut polite);
-        ready(&mut foreign);
+    fn what_has_no_mark_and_will_not_end_is_killed_with_its_group() {
+        let stubborn = "trap '' TERM; while :; do sleep 600; done";
+        let script = format!("trap 'exit 0' TERM; env -i /bin/sh -c \"{stubborn}\" & echo $!; wait");
+        let (mut leader, unmarked) = start("stubborn", &script);
+        assert_eq!(mark("stubborn").end_leftovers(GRACE), Leftovers { found: 1, left: 0 });
+        assert!(leader.wait().unwrap().success());
+        assert!(!is_running(&unmarked));
+    }
 
-        let begin = Instant::now();
-        let ended = end_leftovers(VARIABLE, &value, Duration::from_millis(300));
-        assert_eq!(ended, Leftovers { found: 2, left: 0 });
-        assert!(begin.elapsed() < Duration::from_millis(300) + KILL_LIMIT);
-        assert!(polite.wait().unwrap().success(), "it was asked to end before it was made to");
-        assert!(stubborn.wait().unwrap().code().is_none());
-        assert!(!is_running(&unmarked), "what has no mark is ended with its group");
-        assert_eq!(foreign.try_wait().unwrap(), None);
-        assert_eq!(end_leftovers(VARIABLE, &value, Duration::from_secs(60)).found, 0);
-        foreign.kill().unwrap();
-        foreign.wait().unwrap();
+    /// A script may start a service, which gets its environment.
+    #[test]
+    fn a_daemon_that_a_marked_process_has_started_is_left_alone() {
+        let (mut starter, daemon) = start("starter", "setsid sh -c 'echo $$; exec sleep 600' & wait");
+        assert_eq!(mark("starter").end_leftovers(GRACE), Leftovers { found: 1, left: 0 });
+        starter.wait().unwrap();
+        assert!(is_running(&daemon));
+        Command::new("kill").args(["-KILL", &daemon]).status().unwrap();
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use nodepool_threads::{Leftovers, StopSource, Thread, end_leftovers, spawn};
+use nodepool_threads::{Leftovers, StopSource, Thread, spawn};
 use slog::{Logger, error, warn};
 
 use super::Identity;
@@ -136,10 +136,9 @@ impl NodepoolBuilderApp {
 /// Ends the builds and hooks that an earlier run of this builder was killed over: their locks are gone with
 /// it, and what they write belongs to nobody.
 fn end_leftovers_of(identity: &Identity, log: &Logger) {
-    let (variable, value) = identity.mark();
-    let Leftovers { found, left } = end_leftovers(variable, value, LEFTOVER_GRACE);
+    let Leftovers { found, left } = identity.mark().end_leftovers(LEFTOVER_GRACE);
     if found > 0 {
-        warn!(log, "ended builds or hooks that an earlier run had left"; "count" => found - left);
+        warn!(log, "ended builds or hooks that an earlier run had left"; "count" => found.saturating_sub(left));
     }
     if left > 0 {
         error!(log, "builds or hooks of an earlier run cannot be ended"; "count" => left);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use nodepool_threads::{Interrupted, Job, StopSource, StopToken, activity, crash_point};
 use slog::{Logger, error, info, warn};
 
+use super::abandoned::fail_abandoned;
 use super::dib::{Ended, Invocation};
-use super::janitor::fail_abandoned;
 use super::plan::{Reason, build_reason};
 use super::{Attempt, Identity, build_log, local_builds};
 use crate::config::DiskImage;
@@ -84,7 +84,7 @@ impl BuildJob {
         crash_point("build-locked");
         let images = self.images.under(&lock);
         let found = images.read_builds(name)?;
-        self.fail_abandoned(&images, &found)?;
+        self.settle_abandoned(&images, &found)?;
         // Another builder may have finished a build between the order and the lock.
         let Some(reason) = build_reason(&found, &self.image, now()) else {
             return Ok(BuildOutcome::NotNeeded);
@@ -113,10 +113,12 @@ impl BuildJob {
         if let Err(error) = images.patient().write_build(name, &id, &record, 0) {
             if error.is(ZkErrorKind::Unavailable) {
                 // It may have been written, and then the files are wanted. If not, the janitor finds both.
-                warn!(log, "it is not known whether the build was recorded"; "reason" => %error);
-            } else {
+                warn!(log, "the build may not have been recorded; then it is made again"; "reason" => %error);
+            } else if ready {
                 warn!(log, "the build is thrown away: it cannot be recorded"; "reason" => %error);
                 self.remove_files(&id, &log);
+            } else {
+                warn!(log, "it cannot be recorded that the build has failed"; "reason" => %error);
             }
             return Err(error);
         }
@@ -131,7 +133,7 @@ impl BuildJob {
 
     /// Whoever holds the build lock knows that no other build of the image is running, whatever the records
     /// say.
-    fn fail_abandoned(&self, images: &Images, found: &Image) -> Result<(), ZkError> {
+    fn settle_abandoned(&self, images: &Images, found: &Image) -> Result<(), ZkError> {
         let abandoned = found.builds.values().filter(|build| build.record.state == BuildState::Building);
         for build in abandoned {
             let record = build.record.clone();

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use nodepool_threads::{ChildGroup, Interrupted, StopToken, crash_point};
+use nodepool_threads::{ChildGroup, Interrupted, Mark, StopToken, crash_point};
 
 use crate::config::DiskImage;
 
@@ -28,8 +28,8 @@ pub struct Invocation<'a> {
     pub elements_dir: Option<&'a str>,
     /// Where the output goes.
     pub log: PathBuf,
-    /// The variable by which its processes are known, and its value.
-    pub mark: (&'a str, &'a str),
+    /// What its processes are known by.
+    pub mark: &'a Mark,
 }
 
 /// How the command ended.
@@ -83,7 +83,7 @@ impl Invocation<'_> {
             }
             // Last, because an operator's own variables are meant to win.
             command.envs(&self.image.env_vars);
-            command.env(self.mark.0, self.mark.1);
+            self.mark.put_on(&mut command);
             ChildGroup::spawn(&mut command, "build")
         });
         let mut child = match started {
@@ -166,13 +166,13 @@ mod tests {
     use super::*;
     use nodepool_threads::StopSource;
 
-    fn invocation<'a>(image: &'a DiskImage, dir: &Path) -> Invocation<'a> {
+    fn invocation<'a>(image: &'a DiskImage, mark: &'a Mark, dir: &Path) -> Invocation<'a> {
         Invocation {
             image,
             base: dir.join("debian-1"),
             elements_dir: Some("/elements"),
             log: dir.join("logs/x.log"),
-            mark: ("NODEPOOL_BUILDER_ID", "test"),
+            mark,
         }
     }
 
@@ -191,7 +191,8 @@ mod tests {
         let mut image = image(command);
         change(&mut image);
         let source = StopSource::new();
-        let ended = invocation(&image, &dir).run(&source.token());
+        let mark = Mark::new("NODEPOOL_DIB_TEST", "test");
+        let ended = invocation(&image, &mark, &dir).run(&source.token());
         let log = std::fs::read_to_string(dir.join("logs/x.log")).unwrap();
         std::fs::remove_dir_all(dir).unwrap();
         (ended, log)
@@ -200,7 +201,8 @@ mod tests {
     #[test]
     fn the_command_line_is_that_of_the_contract() {
         let image = image(&["sudo", "disk-image-create"]);
-        let arguments = invocation(&image, Path::new("/images")).arguments();
+        let mark = Mark::new("NODEPOOL_DIB_TEST", "test");
+        let arguments = invocation(&image, &mark, Path::new("/images")).arguments();
         let line: Vec<_> = arguments.iter().map(|word| word.to_str().unwrap()).collect();
         assert_eq!(
             line.join(" "),

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
-use nodepool_threads::spawn;
+use nodepool_threads::{Mark, StopSource, spawn};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use uuid::Uuid;
@@ -20,6 +20,7 @@ pub struct Identity {
     pub builder_id: String,
     /// The host name.
     pub hostname: String,
+    mark: Mark,
     fqdn: OnceLock<String>,
     /// Holds the lock that keeps other builders out of the images directory.
     _lock: File,
@@ -28,7 +29,9 @@ pub struct Identity {
 }
 
 /// The variable by which the processes of this builder's builds and hooks are known.
-const MARK: &str = "NODEPOOL_BUILDER_ID";
+const MARK: &str = "NODEPOOL_BUILDER";
+/// How long another builder may take to be gone: one that was just killed still holds its lock for a moment.
+const PREDECESSOR_LIMIT: Duration = Duration::from_secs(3);
 
 /// How long to wait for the system's resolver.
 const RESOLVER_LIMIT: Duration = Duration::from_secs(2);
@@ -37,6 +40,7 @@ impl Identity {
     /// Reads the builder's id, or makes one on the first start, and keeps every other builder out of the images
     /// directory for as long as the value lives.
     pub fn load(images_dir: &Path) -> io::Result<Self> {
+        let lock = lock(images_dir)?;
         let file = images_dir.join("builder_id.txt");
         let builder_id = match fs::read_to_string(&file) {
             Ok(text) if !text.trim().is_empty() => text.trim().to_owned(),
@@ -44,7 +48,6 @@ impl Identity {
             Err(error) if error.kind() == ErrorKind::NotFound => create(&file)?,
             Err(error) => return Err(error),
         };
-        let lock = lock(&file)?;
         let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let (tell, resolved) = bounded(1);
         let name = hostname.clone();
@@ -54,12 +57,13 @@ impl Identity {
         })?;
         // The system's resolver knows no deadline. It holds nothing, so nobody waits for its end.
         std::mem::forget(resolver);
-        Ok(Self { builder_id, hostname, fqdn: OnceLock::new(), _lock: lock, resolved })
+        let mark = Mark::new(MARK, &builder_id);
+        Ok(Self { builder_id, hostname, mark, fqdn: OnceLock::new(), _lock: lock, resolved })
     }
 
-    /// The variable, and its value, that all processes of this builder's builds and hooks get.
-    pub fn mark(&self) -> (&'static str, &str) {
-        (MARK, &self.builder_id)
+    /// What all processes of this builder's builds and hooks are known by.
+    pub fn mark(&self) -> &Mark {
+        &self.mark
     }
 
     /// The fully qualified host name, or the host name where the system's resolver does not know more. The
@@ -73,16 +77,22 @@ impl Identity {
 }
 
 /// Two builders with one id would take each other's running builds for what a dead one has left.
-fn lock(file: &Path) -> io::Result<File> {
-    let lock = File::options().read(true).write(true).open(file)?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => {
-            let why = "another builder is running on it; each needs an images-dir of its own";
-            Err(io::Error::new(ErrorKind::ResourceBusy, why))
+fn lock(images_dir: &Path) -> io::Result<File> {
+    let lock = File::open(images_dir)?;
+    let source = StopSource::new();
+    let patience = source.token().deadline_in(PREDECESSOR_LIMIT);
+    loop {
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if patience.wait(Duration::from_millis(20)).is_ok() => {}
+            Err(Errno::WOULDBLOCK) => {
+                let why = "another builder is running on it; each needs an images-dir of its own";
+                return Err(io::Error::new(ErrorKind::ResourceBusy, why));
+            }
+            // Some network file systems have no locks, or none on directories. There, only the operator can
+            // see to it.
+            Ok(()) | Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::BADF) => return Ok(lock),
+            Err(error) => return Err(error.into()),
         }
-        // Some network file systems have no locks. There, only the operator can see to it.
-        Ok(()) | Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(lock),
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use nodepool_drivers::api::{CallContext, Images as ProviderImages, Provider};
 use nodepool_threads::{Job, StopToken, crash_point};
-use slog::{Logger, info, warn};
+use slog::{Logger, info};
 
+use super::abandoned::fail_abandoned;
 use super::local_builds;
+use super::origin::Origin;
 use super::plan::{Cleanup, Garbage};
-use super::upload_worker::{PROPERTY_BUILD, PROPERTY_PROVIDER, PROPERTY_UPLOAD};
 use crate::config::Config;
-use crate::model::{BuildRecord, BuildState, Upload, UploadState};
+use crate::model::{BuildState, Upload, UploadState};
 use crate::zk::{Images, Lock, ZkError};
 
 /// How long a provider may take to delete an image.
@@ -81,22 +82,6 @@ impl Job for CleanupJob {
 
 fn zk(error: ZkError) -> String {
     error.to_string()
-}
-
-/// Marks a build as failed that nobody works on, which the caller knows by the image's build lock.
-pub(super) fn fail_abandoned(
-    images: &Images,
-    image: &str,
-    build: &str,
-    mut record: BuildRecord,
-    version: i32,
-    log: &Logger,
-) -> Result<(), ZkError> {
-    record.set_state(BuildState::Failed);
-    images.write_build(image, build, &record, version)?;
-    let builder = record.builder.unwrap_or_default();
-    warn!(log, "a build has failed: its builder has died or lost its session"; "abandoned" => build, "builder" => builder);
-    Ok(())
 }
 
 impl CleanupJob {
@@ -242,8 +227,7 @@ impl CleanupJob {
     }
 
     /// The record was never finished, but the provider may have got the image all the same: it is known by
-    /// its properties. Upload ids count for each provider by itself, and several providers may share one
-    /// store, so the provider's name is one of them.
+    /// its properties.
     fn delete_unrecorded(
         &self,
         store: &dyn ProviderImages,
@@ -251,12 +235,9 @@ impl CleanupJob {
         provider: &str,
         id: &str,
     ) -> Result<(), String> {
+        let wanted = Origin { build: &self.cleanup.build, upload: id, provider };
         for image in store.list(call).map_err(|error| error.to_string())? {
-            let has = |key: &str, value: &str| image.properties.get(key).is_some_and(|found| found == value);
-            if has(PROPERTY_BUILD, &self.cleanup.build)
-                && has(PROPERTY_UPLOAD, id)
-                && has(PROPERTY_PROVIDER, provider)
-            {
+            if Origin::of(&image) == Some(wanted) {
                 store.delete(call, &image.id).map_err(|error| error.to_string())?;
             }
         }

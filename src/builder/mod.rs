@@ -5,6 +5,7 @@
 //! uploads (`upload_worker`) and clean-ups (`janitor`). A job takes its lock, looks again, does its work and
 //! writes its record; then it comes back to the builder thread with its outcome (`outcomes`).
 
+mod abandoned;
 mod app;
 mod build_log;
 mod build_worker;
@@ -18,6 +19,7 @@ mod janitor;
 mod local_builds;
 mod manager;
 mod membership;
+mod origin;
 mod outcomes;
 pub mod plan;
 mod providers;

@@ -9,24 +9,21 @@ use std::time::Duration;
 
 use nodepool_drivers::api::{
     CallContext, Error, ErrorKind, ImageSettings, ImageUpload, Images as ProviderImages, Provider,
+    StoredImage,
 };
 use nodepool_threads::{ChildGroup, Job, StopSource, StopToken, activity, crash_point};
 use slog::{Logger, error, info, warn};
 
+use super::origin::Origin;
 use super::{Identity, local_builds};
 use crate::config::DiskImage;
 use crate::model::{BuildRecord, BuildState, Upload, UploadRecord, UploadState, now};
 use crate::zk::{Images, ZkError, ZkErrorKind};
 
-/// The property of an image at a provider that names its build.
-pub(super) const PROPERTY_BUILD: &str = "nodepool_build_id";
-/// The property that names its upload.
-pub(super) const PROPERTY_UPLOAD: &str = "nodepool_upload_id";
-/// The property that names its provider. The original does not write it.
-pub(super) const PROPERTY_PROVIDER: &str = "nodepool_provider_name";
-
 /// How long a deletion may take that cleans up after a failed or cancelled upload.
 const UNDO_LIMIT: Duration = Duration::from_secs(5);
+/// How long it may take to look for what earlier attempts have left.
+const STRAYS_LIMIT: Duration = Duration::from_secs(60);
 /// How long a hook may take: it is a program of the operator, but must not hold a worker for ever.
 const HOOK_LIMIT: Duration = Duration::from_secs(3600);
 /// How long a hook that is told to end may take to clean up after itself.
@@ -113,6 +110,7 @@ impl UploadJob {
         let name = self.settings.external_name(image, &id, now() as u64);
         info!(log, "uploading"; "name" => &name);
 
+        self.remove_strays(store, &images, &id, stop, &log)?;
         let stored = self.store(store, &id, &name, stop, &log);
         match &stored {
             Ok(external_id) => {
@@ -130,7 +128,7 @@ impl UploadJob {
             match (&stored, error.kind()) {
                 // It may have been written, and then the image is wanted. If not, the janitor finds both.
                 (_, ZkErrorKind::Unavailable) => {
-                    warn!(log, "it is not known whether the upload was recorded"; "reason" => %error);
+                    warn!(log, "the upload may not have been recorded; then it is made again"; "reason" => %error);
                 }
                 (Ok(external_id), _) => {
                     warn!(log, "the upload is thrown away: it cannot be recorded"; "reason" => %error);
@@ -168,6 +166,44 @@ impl UploadJob {
         Ok(record.filter(|record| record.state == BuildState::Ready))
     }
 
+    /// Removes what earlier attempts have left at the provider without a record: a builder was killed, and the
+    /// original has removed the record of its unfinished upload without asking the provider. The upload lock
+    /// proves that nobody is uploading the same.
+    fn remove_strays(
+        &self,
+        store: &dyn ProviderImages,
+        images: &Images,
+        id: &str,
+        stop: &StopToken,
+        log: &Logger,
+    ) -> Result<(), ZkError> {
+        // The lock's parent is the first child of theirs, and the first upload has the number after it.
+        if id.parse() == Ok(1) {
+            return Ok(());
+        }
+        let recorded = images.read_uploads(&self.image.name, &self.build, &self.provider_name)?;
+        let call = CallContext { stop: stop.deadline_in(STRAYS_LIMIT), log: log.clone() };
+        let is_stray = |image: &StoredImage| {
+            Origin::of(image).is_some_and(|origin| {
+                origin.build == self.build
+                    && origin.provider == self.provider_name
+                    && !recorded.iter().any(|upload| upload.id == origin.upload)
+            })
+        };
+        let removed = store.list(&call).and_then(|found| {
+            for stray in found.into_iter().filter(is_stray) {
+                info!(log, "removing an image without a record"; "id" => &stray.id, "name" => &stray.name);
+                store.delete(&call, &stray.id)?;
+            }
+            Ok(())
+        });
+        if let Err(error) = removed {
+            // No reason to leave the provider without an image. The next attempt looks again.
+            warn!(log, "cannot look for images without a record"; "reason" => %error);
+        }
+        Ok(())
+    }
+
     /// Brings the image to the provider, hook and all. After an error nothing of it is left there, as far
     /// as that can be had.
     fn store(
@@ -190,9 +226,8 @@ impl UploadJob {
         if let Some(own) = self.settings.diskimages.get(&self.image.name) {
             properties.extend(own.meta.clone());
         }
-        properties.insert(PROPERTY_BUILD.to_owned(), self.build.clone());
-        properties.insert(PROPERTY_UPLOAD.to_owned(), upload_id.to_owned());
-        properties.insert(PROPERTY_PROVIDER.to_owned(), self.provider_name.clone());
+        let origin = Origin { build: &self.build, upload: upload_id, provider: &self.provider_name };
+        origin.write_to(&mut properties);
         let image = ImageUpload {
             name: name.to_owned(),
             file: file.clone(),
@@ -231,8 +266,7 @@ impl UploadJob {
             let mut command = Command::new(hook);
             command.arg(&self.provider_name).arg(external_id).arg(file);
             command.stdin(Stdio::null()).stdout(out).stderr(errors);
-            let (variable, value) = self.identity.mark();
-            command.env(variable, value);
+            self.identity.mark().put_on(&mut command);
             ChildGroup::spawn(&mut command, "hook")
         });
         let mut child = started.map_err(|error| failed(format!("cannot be run: {error}")))?;

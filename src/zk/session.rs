@@ -241,7 +241,7 @@ impl Session {
                 };
                 Arc::clone(client)
             };
-            let _limit = client.limit_call(Instant::now() + self.shared.timeout());
+            let _limit = client.limit_call(self.deadline().max(Instant::now()) + GRACE);
             match orphan.delete(&client) {
                 Ok(()) => return,
                 // Now there is no connection, or a newer one.

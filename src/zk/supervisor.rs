@@ -39,12 +39,16 @@ impl Supervisor {
         let mut failures = 0u32;
         let mut disconnected = Instant::now();
         while !stop.is_stopped() {
-            match self.dialler.dial(self.identity.as_ref(), failures, stop) {
+            let begin = Instant::now();
+            match self.dialler.dial(self.identity.as_ref(), stop) {
                 Ok(Dialled::Connected(upstream)) => {
                     let connected = Instant::now();
-                    self.stay_connected(upstream, stop);
-                    disconnected = Instant::now();
+                    let used = self.stay_connected(upstream, stop);
                     failures = if connected.elapsed() < SHORT { failures + 1 } else { 0 };
+                    match used {
+                        Ok(()) => disconnected = Instant::now(),
+                        Err(why) => self.note_trouble(&why, failures, disconnected.elapsed()),
+                    }
                 }
                 Ok(Dialled::Expired) => {
                     warn!(self.shared.log, "the ZooKeeper session has expired: all locks are lost");
@@ -61,7 +65,9 @@ impl Supervisor {
                     self.note_trouble(&why, failures, disconnected.elapsed());
                 }
             }
-            if failures > 0 && stop.wait(pause(failures)).is_err() {
+            // A round that has waited for a silent server was pause enough.
+            let pause = pause(failures).saturating_sub(begin.elapsed());
+            if failures > 0 && stop.wait(pause).is_err() {
                 return;
             }
         }
@@ -82,8 +88,8 @@ impl Supervisor {
         }
     }
 
-    /// Serves one connection from its handshake to its end.
-    fn stay_connected(&mut self, upstream: Upstream, stop: &StopToken) {
+    /// Serves one connection from its handshake to its end. The error is why it was of no use.
+    fn stay_connected(&mut self, upstream: Upstream, stop: &StopToken) -> Result<(), String> {
         let shared = Arc::clone(&self.shared);
         let (server, identity) = (upstream.server.clone(), upstream.identity.clone());
         let goes_on = self.identity.as_ref().is_some_and(|known| known.id == identity.id);
@@ -96,8 +102,8 @@ impl Supervisor {
         let client = match started {
             Ok(client) => Arc::new(client),
             Err(why) => {
-                warn!(shared.log, "cannot use the connection to ZooKeeper"; "server" => server, "reason" => &why);
-                return shared.publish(|state| state.trouble = why);
+                self.dialler.doubt(&server);
+                return Err(format!("{server}: {why}"));
             }
         };
         if self.publish(&client, replaced) {
@@ -124,6 +130,7 @@ impl Supervisor {
         self.dialler.doubt(&server);
         self.identity = Some(client.link().identity());
         // Callers may hold the client for the rest of their calls; whoever drops it last closes it.
+        Ok(())
     }
 
     /// Gives the client to everybody once the orphans of earlier connections are deleted. False when the

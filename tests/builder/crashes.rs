@@ -234,6 +234,25 @@ fn another_builder_ends_the_records_of_a_dead_one_whose_files_go_when_it_returns
     assert_eq!(world.uploaded().len(), 1, "nothing of the other's was touched");
 }
 
+/// The original removes the record of an upload that nobody finishes, and does not ask the provider.
+#[test]
+fn an_image_whose_record_the_original_has_removed_goes_with_the_next_upload() {
+    let world = World::new("unrecorded");
+    world.crash("image-stored");
+    let (build, _) = builds(&world.zk, "debian").remove(0);
+    let (upload, record) = uploads(&world.zk, "debian", &build, "shelf").remove(0);
+    assert_eq!(record["state"], "uploading");
+    assert_eq!(stored(&world.sandbox, "shelf").len(), 2);
+    world.zk.delete(&format!("{}/{upload}", uploads_path("debian", &build, "shelf")));
+    let builder = world.sandbox.builder(&[]);
+    let (_, record) = builder.wait_until("the next upload", SETTLED, || {
+        in_state(uploads(&world.zk, "debian", &build, "shelf"), "ready").pop()
+    });
+    let left = stored(&world.sandbox, "shelf");
+    assert_eq!(left.len(), 2, "{left:?}");
+    assert!(left[0].contains(record["external_id"].as_str().unwrap()), "{left:?} {record}");
+}
+
 #[test]
 fn a_second_builder_on_the_same_directory_is_refused() {
     let world = World::new("second");

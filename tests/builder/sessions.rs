@@ -1,6 +1,7 @@
 //! A session that is lost in the middle of a build.
 
 use super::*;
+use crate::support::history::Change;
 use crate::support::leash::is_alive;
 use crate::support::{Header, Signal, ZooKeeper};
 
@@ -106,4 +107,40 @@ fn an_upload_whose_session_is_lost_is_taken_back_and_made_again() {
     let left = stored(&sandbox, "shelf");
     assert!(left[0].contains(upload["external_id"].as_str().unwrap()), "{left:?} {upload}");
     assert_ne!(left, first);
+}
+
+#[test]
+fn a_build_whose_session_has_expired_ends_failed_before_it_is_removed() {
+    let server = ZooKeeper::start();
+    let sandbox = Sandbox::on(&server, "builder-expired");
+    let dir = sandbox.dir().display().to_string();
+    let keys = format!("formats: [raw], env-vars: {{FAKE_DIB_WAIT_FOR: '{dir}/go'}}");
+    let header = sandbox.header(&Header { timeout: 2.0, ..Header::default() });
+    sandbox.write_config(&format!("{header}{}", body(&[image(&sandbox, "debian", &keys)], &[])));
+    let zk = sandbox.zk();
+    let builder = sandbox.builder(&[]);
+    let first = wait_builds(&zk, "debian", "building", 1).remove(0);
+    builder.signal(Signal::STOP);
+    eventually(SOON, "the end of the session", || {
+        zk.children("/nodepool/components/builder").is_empty().then_some(())
+    });
+    std::fs::write(sandbox.path("go"), "").unwrap();
+    builder.signal(Signal::CONT);
+    let second = eventually(SOON, "another build", || {
+        in_state(builds(&zk, "debian"), "ready").into_iter().map(|(id, _)| id).find(|id| *id != first)
+    });
+    eventually(SOON, "the first one to go", || (!zk.exists(&build_path("debian", &first))).then_some(()));
+    assert_ne!(first, second);
+    let of_first = format!("{}{}", sandbox.chroot(), build_path("debian", &first));
+    let states: Vec<Value> = server
+        .history()
+        .into_iter()
+        .filter_map(|entry| match entry.change {
+            Change::Create { path, data, .. } | Change::Set { path, data } if path == of_first => {
+                Some(serde_json::from_slice::<Value>(&data).unwrap()["state"].clone())
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(states, ["building", "failed", "deleting"]);
 }

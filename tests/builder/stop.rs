@@ -1,8 +1,8 @@
 //! The end of the daemon, and signals that are not its end.
 
 use super::*;
-use crate::support::Signal;
 use crate::support::leash::is_alive;
+use crate::support::{Header, Signal, ZooKeeper};
 
 /// A stopping daemon has ten seconds; some more are for a machine under load.
 const STOP: Duration = Duration::from_secs(15);
@@ -126,4 +126,26 @@ fn other_signals_do_not_end_it() {
     builder.wait_log("build-worker-0", SOON);
     request(&zk, "debian");
     wait_builds(&zk, "debian", "ready", 2);
+}
+
+/// The record of the cancelled build waits for a connection, and the connection for a server that says nothing.
+#[test]
+fn a_stop_during_an_outage_with_a_running_build_is_in_time_and_clean() {
+    let server = ZooKeeper::start();
+    let sandbox = Sandbox::on(&server, "builder-stop-outage");
+    let dir = sandbox.dir().display().to_string();
+    let keys = format!("formats: [raw], env-vars: {{FAKE_DIB_CHILD: '{dir}/child', FAKE_DIB_SLEEP: '300'}}");
+    let header = sandbox.header(&Header { timeout: 15.0, ..Header::default() });
+    sandbox.write_config(&format!("{header}{}", body(&[image(&sandbox, "debian", &keys)], &[])));
+    let builder = sandbox.builder(&[]);
+    let child = wait_pid(&sandbox, "child");
+    server.stop_signal();
+    builder.wait_log("the connection to ZooKeeper is lost", SOON);
+    builder.wait_log("cannot connect to ZooKeeper", SOON);
+
+    builder.signal(Signal::TERM);
+    assert_eq!(builder.wait_exit(STOP).code(), Some(0), "{}", builder.log());
+    assert!(!is_alive(child));
+    assert_eq!(files(&sandbox, "debian"), [""; 0]);
+    server.cont_signal();
 }

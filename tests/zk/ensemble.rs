@@ -207,6 +207,27 @@ fn a_majority_that_is_lost_for_longer_than_the_session_timeout_comes_back_to_a_w
     work.tell_what_came_of_the_session();
 }
 
+/// One that hangs was given more time with each round, and the others had to wait for it.
+#[test]
+fn a_server_that_hangs_does_not_hold_up_those_that_come_back() {
+    let timeout = Duration::from_secs(15);
+    let ensemble = Ensemble::start();
+    let work = Work::begin(&ensemble, timeout);
+    let hangs = ensemble.followers().remove(0);
+    ensemble.stop_signal(hangs);
+    let killed: Vec<usize> = ensemble.numbers().filter(|server| *server != hangs).collect();
+    killed.iter().for_each(|server| ensemble.kill(*server));
+    eventually(LIMIT, "the end of the connection", || (!work.session.status().is_connected()).then_some(()));
+    // Some rounds in vain.
+    let error = work.session.wait_connected(timeout / 2).unwrap_err();
+    assert!(error.is(ZkErrorKind::Unavailable), "{error}");
+    let back = Instant::now();
+    killed.iter().for_each(|server| ensemble.restart(*server));
+    work.goes_on(&ensemble, "majority back beside a server that hangs (from the restart on)", back);
+    work.assert_lock_is_whole(&ensemble);
+    ensemble.cont_signal(hangs);
+}
+
 #[test]
 fn servers_that_are_all_stopped_for_longer_than_the_session_timeout_leave_a_whole_session() {
     let ensemble = Ensemble::start();

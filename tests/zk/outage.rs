@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use nodepool::zk::{Component, Lock, Session, SessionThread, TreeCache, ZkErrorKind};
+use nodepool::zk::{Component, Connection, Lock, Session, SessionThread, TreeCache, ZkErrorKind};
 
 use super::proxy::{Mode as Net, Proxy};
 use super::{SOON, T, config, connect, log, owner};
@@ -169,4 +169,31 @@ fn a_session_that_was_closed_at_the_server_is_replaced() {
         status.generation
     });
     assert!(lock.session().get("/lock").unwrap_err().is(ZkErrorKind::SessionLost));
+}
+
+#[test]
+fn a_session_is_lost_connected_suspended_and_lost_again_in_the_next_generation() {
+    let sandbox = Sandbox::new("zk::outage::states");
+    let proxy = Proxy::before(sandbox.server().plain_port());
+    proxy.set(Net::Refuse);
+    let (session, _thread) = Session::start(&config(proxy.port(), sandbox.chroot(), T), &log()).unwrap();
+    let becomes = |state: Connection| {
+        eventually(SOON, &format!("the session to be {state:?}"), || {
+            Some(session.status()).filter(|status| status.state == state)
+        })
+    };
+    let first = becomes(Connection::Lost);
+    proxy.set(Net::Pass);
+    let connected = becomes(Connection::Connected);
+    assert_eq!(connected.generation, first.generation);
+
+    proxy.set(Net::Refuse);
+    proxy.close_session();
+    // Nobody has told us yet that it is over.
+    assert_eq!(becomes(Connection::Suspended).generation, connected.generation);
+    proxy.set(Net::Once);
+    let lost = becomes(Connection::Lost);
+    assert!(lost.generation > connected.generation);
+    proxy.set(Net::Pass);
+    assert_eq!(becomes(Connection::Connected).generation, lost.generation);
 }

@@ -13,6 +13,8 @@ pub enum Mode {
     Pass,
     /// Connections are closed at once.
     Refuse,
+    /// The next connection passes, all others are refused.
+    Once,
     /// Connections are accepted, and everything is lost in both directions.
     Silent,
     /// Everything that the server says is lost.
@@ -119,8 +121,13 @@ impl Drop for Proxy {
 
 impl Shared {
     fn take(self: &Arc<Self>, client: TcpStream) {
-        if *self.mode.lock() == Mode::Refuse {
-            return;
+        {
+            let mut mode = self.mode.lock();
+            match *mode {
+                Mode::Refuse => return,
+                Mode::Once => *mode = Mode::Refuse,
+                _ => {}
+            }
         }
         let Ok(server) = TcpStream::connect(("127.0.0.1", self.server)) else { return };
         for socket in [&client, &server] {

@@ -19,6 +19,7 @@ mod resolve;
 mod stream;
 mod tls;
 mod upstream;
+mod waiting;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

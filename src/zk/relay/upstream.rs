@@ -2,7 +2,7 @@
 //! already done, so that nothing slow or uncertain is left for the client that will use it.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use super::frames::{FrameBuffer, Identity, connect_request, read_connect_respons
 use super::resolve::Resolver;
 use super::stream::Stream;
 use super::tls;
+use super::waiting::Waiting;
 use crate::config::{Server, Tls, ZooKeeperConfig};
 
 /// How long one server may take at first for each of: resolving its name, connecting, TLS with handshake.
@@ -45,6 +46,8 @@ pub(crate) struct Dialler {
     tls: Option<Tls>,
     timeout: Duration,
     resolver: Resolver,
+    /// Rounds in a row in which no server has said anything in time.
+    silent_rounds: u32,
 }
 
 /// A server that may be dialled.
@@ -70,7 +73,13 @@ impl Dialler {
     pub(crate) fn new(config: &ZooKeeperConfig) -> Self {
         let candidates = config.servers.iter().cloned();
         let candidates = candidates.map(|server| Candidate { server, doubtful: None }).collect();
-        Self { candidates, tls: config.tls.clone(), timeout: config.timeout, resolver: Resolver::default() }
+        Self {
+            candidates,
+            tls: config.tls.clone(),
+            timeout: config.timeout,
+            resolver: Resolver::default(),
+            silent_rounds: 0,
+        }
     }
 
     /// Notes that the connection to a server has ended: it may be in trouble.
@@ -84,15 +93,10 @@ impl Dialler {
     /// Tries the servers until one answers: in random order, those in doubt last. The error names what each of
     /// them said.
     ///
-    /// At first a silent server is left quickly for the next one. After `failures` rounds in vain there is
-    /// more patience: all servers may be slow, because all their clients come back at once.
-    pub(crate) fn dial(
-        &mut self,
-        identity: Option<&Identity>,
-        failures: u32,
-        stop: &StopToken,
-    ) -> Result<Dialled, String> {
-        let patience = STEP_LIMIT.saturating_mul(failures.saturating_add(1));
+    /// A silent server is left quickly for the next one. After rounds in which all were silent there is more
+    /// patience: they may all be slow, because all their clients come back at once.
+    pub(crate) fn dial(&mut self, identity: Option<&Identity>, stop: &StopToken) -> Result<Dialled, String> {
+        let patience = STEP_LIMIT.saturating_mul(self.silent_rounds.saturating_add(1));
         let timeout = identity.map_or(self.timeout, |known| known.timeout);
         let patience = patience.min(STEP_LIMIT.max(timeout / 3));
         let tls = self.tls.as_ref().map(|files| Ok::<_, io::Error>((files, tls::client_config(files)?)));
@@ -106,10 +110,15 @@ impl Dialler {
             let answered = attempt.try_server(server, &mut self.resolver, stop);
             *doubtful = (begin.elapsed() >= patience).then(Instant::now);
             match answered {
-                Ok(dialled) => return Ok(dialled),
+                Ok(dialled) => {
+                    self.silent_rounds = 0;
+                    return Ok(dialled);
+                }
                 Err(why) => failures.extend(why),
             }
         }
+        let all_silent = self.candidates.iter().all(|candidate| candidate.doubtful.is_some());
+        self.silent_rounds = if all_silent { self.silent_rounds.saturating_add(1) } else { 0 };
         // The same trouble must read the same, whatever the order was.
         failures.sort();
         Err(failures.join("; "))
@@ -132,7 +141,7 @@ impl Attempt<'_> {
             if stop.is_stopped() {
                 return Err(vec!["stopped".to_owned()]);
             }
-            match self.try_address(server, address) {
+            match self.try_address(server, address, stop) {
                 Ok(dialled) => return Ok(dialled),
                 Err(why) if name.parse() == Ok(address) => failures.push(format!("{name}: {why}")),
                 Err(why) => failures.push(format!("{name} ({}): {why}", address.ip())),
@@ -141,32 +150,28 @@ impl Attempt<'_> {
         Err(failures)
     }
 
-    fn try_address(&self, server: &Server, address: SocketAddr) -> Result<Dialled, String> {
-        let socket =
-            TcpStream::connect_timeout(&address, self.patience).map_err(|error| error.to_string())?;
-        let limit = Instant::now() + self.patience;
-        let prepare = || -> io::Result<()> {
-            socket.set_nodelay(true)?;
-            socket.set_read_timeout(Some(self.patience))?;
-            socket.set_write_timeout(Some(self.patience))
+    fn try_address(&self, server: &Server, address: SocketAddr, stop: &StopToken) -> Result<Dialled, String> {
+        let connected = Waiting::connect(address, self.patience, stop);
+        let mut socket = connected.map_err(|error| error.to_string())?;
+        let request = connect_request(self.identity, self.timeout);
+        let (answer, tls) = match &self.tls {
+            None => (exchange(&mut socket, &request), None),
+            Some((files, config)) => {
+                let mut tls = start_tls(&mut socket, server, (files, config))?;
+                (exchange(&mut rustls::Stream::new(&mut tls, &mut socket), &request), Some(tls))
+            }
         };
-        prepare().map_err(|error| error.to_string())?;
-        let mut stream = match &self.tls {
-            None => Stream::Plain(socket),
-            Some((files, config)) => start_tls(socket, server, (files, config), limit)?,
-        };
-        let mut exchange = || -> io::Result<Vec<u8>> {
-            stream.write_all(&connect_request(self.identity, self.timeout))?;
-            stream.flush()?;
-            read_frame(&mut stream, limit)
-        };
-        let answer = exchange().map_err(|error| self.explain(&error))?;
+        let answer = answer.map_err(|error| self.explain(&error))?;
         match read_connect_response(&answer).map_err(|error| error.to_string())? {
             None => Ok(Dialled::Expired),
             Some(confirmed) => {
-                stream.socket().set_nonblocking(true).map_err(|error| error.to_string())?;
                 let last_zxid = self.identity.map_or(0, |known| known.last_zxid);
                 let identity = Identity { last_zxid, ..confirmed };
+                let socket = socket.into_socket();
+                let stream = match tls {
+                    None => Stream::Plain(socket),
+                    Some(tls) => Stream::Tls(Box::new(tls), socket),
+                };
                 Ok(Dialled::Connected(Upstream { server: server.to_string(), identity, stream }))
             }
         }
@@ -179,7 +184,7 @@ impl Attempt<'_> {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
         );
         match (self.tls.as_ref().map(|(files, _)| files), error.kind()) {
-            (_, io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => "no answer in time".to_owned(),
+            (_, io::ErrorKind::TimedOut) => "no answer in time".to_owned(),
             (None, _) if closed => {
                 "the server closed the connection; is this its TLS port, or is it without a quorum?"
                     .to_owned()
@@ -196,21 +201,17 @@ impl Attempt<'_> {
 }
 
 fn start_tls(
-    mut socket: TcpStream,
+    socket: &mut Waiting<'_>,
     server: &Server,
     (files, config): (&Tls, &Arc<ClientConfig>),
-    limit: Instant,
-) -> Result<Stream, String> {
+) -> Result<ClientConnection, String> {
     let name = ServerName::try_from(server.host.clone())
         .map_err(|_| format!("'{}' is no host name that a certificate could carry", server.host))?;
     let mut connection =
         ClientConnection::new(Arc::clone(config), name).map_err(|error| format!("TLS: {error}"))?;
     while connection.is_handshaking() {
-        if Instant::now() > limit {
-            return Err("TLS: the handshake took too long".to_owned());
-        }
-        connection.complete_io(&mut socket).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "TLS: no answer in time".to_owned(),
+        connection.complete_io(socket).map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => "TLS: no answer in time".to_owned(),
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
                 "the server closed the connection during the TLS handshake; is this its plain port?"
                     .to_owned()
@@ -218,16 +219,15 @@ fn start_tls(
             _ => tls::explain(&error, files),
         })?;
     }
-    Ok(Stream::Tls(Box::new(connection), socket))
+    Ok(connection)
 }
 
-/// Reads one frame from a blocking stream. Nothing follows the handshake's answer before the client asks.
-fn read_frame(stream: &mut Stream, limit: Instant) -> io::Result<Vec<u8>> {
+/// Asks for the session and reads the answer, which nothing follows before the client asks.
+fn exchange(stream: &mut (impl Read + Write), request: &[u8]) -> io::Result<Vec<u8>> {
+    stream.write_all(request)?;
+    stream.flush()?;
     let (mut buffer, mut chunk) = (FrameBuffer::default(), [0; 256]);
     loop {
-        if Instant::now() > limit {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
         match stream.read(&mut chunk)? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             length => buffer.push(&chunk[..length]),

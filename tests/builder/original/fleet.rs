@@ -205,24 +205,32 @@ impl<'a> Fleet<'a> {
         self.start_ours();
     }
 
+    fn ready_build_of_ours(&self) -> Option<(&'static str, String)> {
+        let own = Value::String(self.builder_id(Who::Ours));
+        IMAGES.into_iter().find_map(|image| {
+            let mut ready = in_state(builds(&self.zk, image), "ready").into_iter();
+            ready.find(|(_, record)| record["builder_id"] == own).map(|(id, _)| (image, id))
+        })
+    }
+
     /// Ours is away for so long that the original cleans up: a build of ours that is deleted loses its
     /// record, and its files stay behind for ours. Then the original builds what the clients ask for.
     pub fn leave_it_to_the_original(&mut self) {
         self.counts.add("restarts", Who::Ours);
-        self.stop_ours();
         self.unpause();
-        let own = Value::String(self.builder_id(Who::Ours));
-        let found = IMAGES.into_iter().find_map(|image| {
-            let mut ready = in_state(builds(&self.zk, image), "ready").into_iter();
-            ready.find(|(_, record)| record["builder_id"] == own).map(|(id, _)| (image, id))
+        let (image, id) = loop {
+            self.stop_ours();
+            if let Some(found) = self.ready_build_of_ours() {
+                break found;
+            }
+            self.start_ours();
+            eventually(CLEANUP, "a ready build of ours", || self.ready_build_of_ours());
+        };
+        self.ask(&["dib-image-delete", &format!("{image}-{id}")]).ok();
+        eventually(CLEANUP, "the original to remove the record of a build of ours", || {
+            (!builds(&self.zk, image).iter().any(|(build, _)| *build == id)).then_some(())
         });
-        if let Some((image, id)) = found {
-            self.ask(&["dib-image-delete", &format!("{image}-{id}")]).ok();
-            eventually(CLEANUP, "the original to remove the record of a build of ours", || {
-                (!builds(&self.zk, image).iter().any(|(build, _)| *build == id)).then_some(())
-            });
-            assert!(self.builds_on_disk(Who::Ours, image).contains(&id), "the files are ours to remove");
-        }
+        assert!(self.builds_on_disk(Who::Ours, image).contains(&id), "the files are ours to remove");
         let before = self.finished_builds(Who::Original);
         for image in &IMAGES[..2] {
             self.ask(&["image-build", image]).ok();

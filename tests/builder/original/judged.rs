@@ -77,6 +77,10 @@ fn the_judge_lets_an_ordinary_life_pass() {
     // So is the end of the session that built.
     story.extend([create(OURS, &format!("{BUILDS}/e"), "building"), close(OURS)]);
     story.push(delete(THEIRS, &format!("{BUILDS}/e")));
+    // Whoever takes the lock then may say so first.
+    let abandoned = format!("{BUILDS}/f");
+    story.extend([lock(OURS, BUILDS), create(OURS, &abandoned, "building"), close(OURS)]);
+    story.extend([lock(THEIRS, BUILDS), set(THEIRS, &abandoned, "failed", 9), delete(THEIRS, &abandoned)]);
     assert_eq!(breaches(story), [""; 0]);
 }
 

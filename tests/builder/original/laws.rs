@@ -121,6 +121,8 @@ impl<'a> Judge<'a> {
             // A lock's leftover, without data.
             (None, Some("")) | (Some(""), _) | (None, None) => true,
             (None, Some("building" | "uploading")) => created && holds && self.may_begin(&place, who),
+            // Whoever holds the lock knows that the maker does not build any more.
+            (Some("building"), Some("failed")) => holds,
             (Some("building" | "uploading"), Some("ready" | "failed")) => maker == Some(session) && holds,
             (Some("building" | "uploading"), Some("deleting") | None) => abandoned,
             (Some("ready"), Some("deleting")) => ordered,
