@@ -109,10 +109,12 @@ class Faults:
             if accepted is None:
                 try:
                     # One that is there already will do: its build has not begun, or it is about to be removed.
+                    before = time.time()
                     made = self.ensemble.create(path)
                     accepted = time.time() if made else None
                     if made:
-                        self.watch.accepted(probe_image(builder), accepted)
+                        # Its build may be done before we hear that it was made.
+                        self.watch.accepted(probe_image(builder), before)
                         self.watch.count("requests for probes")
                 except Unavailable:
                     pass

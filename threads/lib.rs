@@ -19,7 +19,7 @@ pub use child::{ChildGroup, kill_child_groups};
 pub use crash_point::crash_point;
 pub use daemonize::{Detached, Startup, detach};
 pub use leftovers::{Leftovers, Mark};
-pub use memory::give_memory_back;
+pub use memory::{give_memory_back, trim_memory};
 pub use pool::{Finished, Job, Panicked, Pool};
 pub use registry::{Activity, Thread, ThreadInfo, activity, register_main, spawn, threads};
 pub use signals::{Signal, SignalThread};

@@ -102,6 +102,13 @@ impl Failures {
         failure.in_vain = failure.in_vain.saturating_add(1);
     }
 
+    /// Forgets that an attempt has failed, but not how often it was not needed.
+    pub fn forget_failures(&mut self, attempt: &Attempt) {
+        if let Some(failure) = self.0.get_mut(attempt) {
+            failure.failed = 0;
+        }
+    }
+
     /// Notes a success. An image that was built has no failed builds, whoever has asked for them.
     pub fn succeeded(&mut self, attempt: &Attempt) {
         match attempt {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nodepool_threads::activity;
+use nodepool_threads::{activity, trim_memory};
 use slog::{Logger, error, info, warn};
 
 use super::crew::Crew;
@@ -176,6 +176,7 @@ impl NodePoolBuilder {
 
     fn begin_round(&mut self) {
         self.state.failures.forget_old(now());
+        trim_memory();
         self.look_at_disk();
         self.everything_is_dirty();
     }

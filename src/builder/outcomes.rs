@@ -94,6 +94,8 @@ impl NodePoolBuilder {
                 return;
             }
             Ok(Ok(Done::LeftAlone)) => {
+                // Whatever has failed before: it is somebody else's now, or gone.
+                self.state.failures.forget_failures(&attempt);
                 self.state.failures.put_off(attempt, now());
                 return;
             }
