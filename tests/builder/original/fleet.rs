@@ -288,15 +288,20 @@ impl<'a> Fleet<'a> {
     pub fn unsettled(&self) -> Option<String> {
         for image in IMAGES {
             let all = builds(&self.zk, image);
-            let ready = in_state(all.clone(), "ready");
-            if ready.is_empty() || ready.len() > 2 || ready.len() != all.len() {
+            let mut ready = in_state(all.clone(), "ready");
+            let time = |record: &Value| record["state_time"].as_f64().unwrap();
+            ready.sort_by(|one, two| time(&two.1).total_cmp(&time(&one.1)));
+            // Beyond the two newest, only what some provider has nothing newer of in the place of.
+            let is_of_use = |(build, _): &(String, Value)| {
+                PROVIDERS.iter().any(|provider| !uploads(&self.zk, image, build, provider).is_empty())
+            };
+            if ready.is_empty() || ready.len() != all.len() || !ready.iter().skip(2).all(is_of_use) {
                 return Some(format!("the builds of {image} are {all:?}"));
             }
             if self.zk.exists(&crate::builder::request_path(image)) {
                 return Some(format!("{image} is requested still"));
             }
-            let time = |record: &Value| record["state_time"].as_f64().unwrap();
-            let newest = ready.iter().max_by(|one, two| time(&one.1).total_cmp(&time(&two.1)));
+            let newest = ready.first();
             for (build, _) in &ready {
                 for provider in PROVIDERS {
                     let all = records(&self.zk, &crate::builder::uploads_path(image, build, provider));
