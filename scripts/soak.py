@@ -222,7 +222,7 @@ def arguments():
     parser.add_argument("--bin", type=pathlib.Path, required=True)
     parser.add_argument("--fake-dib", type=pathlib.Path, required=True)
     parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--warm-up", type=float, default=150)
+    parser.add_argument("--warm-up", type=float, default=480)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", action="store_true")
     return parser.parse_args()

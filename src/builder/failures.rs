@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 /// How long a failure is remembered that was not repeated: longer than any pause and any build.
 const MEMORY: f64 = 2.0 * 24.0 * 3600.0;
+/// The same of a clean-up, which takes no longer than its longest pause, and which another builder may have done.
+const MEMORY_OF_CLEANUP: f64 = 3600.0;
 /// How long the longest pause is after an attempt that was not needed, and how long it is remembered.
 const LONGEST_DELAY: f64 = 30.0;
 
@@ -131,8 +133,14 @@ impl Failures {
 
     /// Forgets what was not repeated for a long time: most builds and uploads come and go for good.
     pub fn forget_old(&mut self, now: f64) {
-        let memory = |failure: &Failure| if failure.failed > 0 { MEMORY } else { LONGEST_DELAY };
-        self.0.retain(|_, failure| now <= failure.not_before + memory(failure));
+        self.0.retain(|attempt, failure| {
+            let memory = match attempt {
+                _ if failure.failed == 0 => LONGEST_DELAY,
+                Attempt::Clean(_) => MEMORY_OF_CLEANUP,
+                Attempt::Build(..) | Attempt::Upload(..) | Attempt::Open(_) => MEMORY,
+            };
+            now <= failure.not_before + memory
+        });
     }
 
     /// When the attempt may be made; `None` if at any time.

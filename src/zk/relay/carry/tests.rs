@@ -91,7 +91,8 @@ fn what_the_server_owes_when_it_closes_is_lost_and_what_it_has_said_is_not() {
 
 #[test]
 fn a_silent_server_is_pinged_and_then_given_up() {
-    let timeout = Duration::from_millis(600);
+    // A third of it is more than the test needs for an answer on a machine that has more to do.
+    let timeout = Duration::from_secs(6);
     let mut ends = carry(timeout);
     let began = Instant::now();
     let mut ping = [0; 12];
@@ -99,7 +100,7 @@ fn a_silent_server_is_pinged_and_then_given_up() {
     assert_eq!(ping.as_slice(), frames::ping());
     ends.server.write_all(&frames::reply(PING_XID, 0, 0)).unwrap();
     ends.server.read_exact(&mut ping).unwrap();
-    assert!(ends.down.recv().unwrap().starts_with("zk: the server has not answered for 0."));
+    assert!(ends.down.recv().unwrap().starts_with("zk: the server has not answered for "));
     assert!(began.elapsed() >= timeout, "{:?}", began.elapsed());
 }
 
