@@ -17,6 +17,6 @@ pub(super) fn fail_abandoned(
     record.set_state(BuildState::Failed);
     images.write_build(image, build, &record, version)?;
     let builder = record.builder.unwrap_or_default();
-    warn!(log, "a build has failed: its builder has died or lost its session"; "abandoned build" => build, "builder" => builder);
+    warn!(log, "a build has failed: its builder has died or lost its session"; "builder" => builder);
     Ok(())
 }

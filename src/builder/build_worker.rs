@@ -137,7 +137,8 @@ impl BuildJob {
         let abandoned = found.builds.values().filter(|build| build.record.state == BuildState::Building);
         for build in abandoned {
             let record = build.record.clone();
-            match fail_abandoned(images, &found.name, &build.id, record, build.version, &self.log) {
+            let log = self.log.new(slog::o!("build" => build.id.clone()));
+            match fail_abandoned(images, &found.name, &build.id, record, build.version, &log) {
                 // Somebody has changed or removed it meanwhile: it is his.
                 Err(error) if matches!(error.kind(), ZkErrorKind::BadVersion | ZkErrorKind::NoNode) => {}
                 other => other?,

@@ -213,7 +213,7 @@ impl NodePoolBuilder {
             warn!(self.log, "a new images-dir takes effect with the next start");
         }
         if loaded.config.zookeeper != self.config.zookeeper {
-            warn!(self.log, "new ZooKeeper servers take effect with the next start");
+            warn!(self.log, "new ZooKeeper settings take effect with the next start");
         }
         info!(self.log, "the configuration has changed");
         let old = std::mem::replace(&mut self.config, Arc::new(loaded.config));

@@ -186,12 +186,12 @@ impl Attempt<'_> {
         match (self.tls.as_ref().map(|(files, _)| files), error.kind()) {
             (_, io::ErrorKind::TimedOut) => "no answer in time".to_owned(),
             (None, _) if closed => {
-                "the server closed the connection; is this its TLS port, or is it without a quorum?"
+                "the server closed the connection; is it starting, without a quorum, or is this its TLS port?"
                     .to_owned()
             }
             (Some(files), _) if closed => format!(
                 "the server closed the connection after the TLS handshake; it may not accept the client \
-                 certificate {} (zookeeper-tls: cert), or be without a quorum",
+                 certificate {} (zookeeper-tls: cert), be starting, or be without a quorum",
                 files.cert.display()
             ),
             (Some(files), _) => tls::explain(error, files),
