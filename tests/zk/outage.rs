@@ -136,8 +136,11 @@ fn a_silent_network_is_noticed_within_the_session_timeout_and_the_session_kept()
 
 #[test]
 fn a_call_into_a_silent_network_is_made_again() {
+    // Long enough for another attempt that comes too early, while the network is silent still.
+    const T: Duration = Duration::from_secs(6);
     let sandbox = Sandbox::new("zk::outage::hang");
-    let (proxy, session, _thread) = behind(&sandbox);
+    let proxy = Proxy::before(sandbox.server().plain_port());
+    let (session, _thread) = connect(&config(proxy.port(), sandbox.chroot(), T));
     session.create("/a", b"").unwrap();
     proxy.set(Net::Silent);
     let began = Instant::now();

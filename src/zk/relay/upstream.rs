@@ -17,7 +17,8 @@ use super::tls;
 use super::waiting::Waiting;
 use crate::config::{Server, Tls, ZooKeeperConfig};
 
-/// How long one server may take at first for each of: resolving its name, connecting, TLS with handshake.
+/// How long one server may take at first for each of: resolving its name, connecting, TLS with handshake. No
+/// longer than a third of the session timeout, of which something must be left for the next attempt.
 const STEP_LIMIT: Duration = Duration::from_millis(1500);
 
 /// A server that has accepted the session.
@@ -96,9 +97,9 @@ impl Dialler {
     /// A silent server is left quickly for the next one. After rounds in which all were silent there is more
     /// patience: they may all be slow, because all their clients come back at once.
     pub(crate) fn dial(&mut self, identity: Option<&Identity>, stop: &StopToken) -> Result<Dialled, String> {
-        let patience = STEP_LIMIT.saturating_mul(self.silent_rounds.saturating_add(1));
-        let timeout = identity.map_or(self.timeout, |known| known.timeout);
-        let patience = patience.min(STEP_LIMIT.max(timeout / 3));
+        let third = identity.map_or(self.timeout, |known| known.timeout) / 3;
+        let patience = STEP_LIMIT.min(third).saturating_mul(self.silent_rounds.saturating_add(1));
+        let patience = patience.min(STEP_LIMIT.max(third));
         let tls = self.tls.as_ref().map(|files| Ok::<_, io::Error>((files, tls::client_config(files)?)));
         let tls = tls.transpose().map_err(|error| error.to_string())?;
         let attempt = Attempt { tls, identity, timeout: self.timeout, patience };
