@@ -34,7 +34,9 @@ if flock --nonblock 9; then
     echo "$build $SOAK_BUILDER" >"$mark"
     note start -
 else
-    note overlap "$(tr ' ' / <"$mark")"
+    # Empty at the moment at which the other one writes it.
+    older=$(tr ' ' / <"$mark")
+    note overlap "${older:-unknown/unknown}"
     exec 9>"$mark.$$"
     flock 9
     echo "$build $SOAK_BUILDER" >&9
