@@ -102,6 +102,9 @@ impl Groups {
         for (group, process) in marked {
             self.0.entry(group).or_default().push(process);
         }
+        if self.0.is_empty() {
+            return; // As at almost every start.
+        }
         // Members without the mark: another user's below sudo, or with an environment of their own.
         for pid in processes() {
             let group = group_and_session(pid).map(|(group, _)| group);

@@ -22,13 +22,14 @@ impl Lock {
     /// who it is. What is missing below `base` is made, but never `base` itself: that is a record, and if it
     /// is gone there is nothing to be locked.
     pub fn try_acquire(session: &Session, base: &str, below: &str, holder: &str) -> ZkResult<Option<Self>> {
-        let session = session.pin().as_one_call();
+        let session = session.pin();
+        let taking = session.as_one_call();
         let path = format!("{base}/{below}");
         let wanted = format!("{path}/{}{MARK}", Uuid::new_v4().simple());
-        let contend = || session.create_ephemeral(&wanted, holder.as_bytes());
+        let contend = || taking.create_ephemeral(&wanted, holder.as_bytes());
         let contender = match contend() {
             Err(error) if error.is(ZkErrorKind::NoNode) => {
-                if !session.ensure_below(base, below)? {
+                if !taking.ensure_below(base, below)? {
                     return Ok(None);
                 }
                 match contend() {
@@ -39,10 +40,10 @@ impl Lock {
             other => other?,
         };
         // From here on the znode is ours to remove, whatever happens.
-        let lock = Self { session: session.as_many_calls(), contender };
+        let lock = Self { session, contender };
         let own = sequence(&lock.contender);
         // Together with the record, the lock may have been deleted meanwhile, by who does not ask for it.
-        let Some(others) = optional(session.children(&path))? else { return Ok(None) };
+        let Some(others) = optional(taking.children(&path))? else { return Ok(None) };
         let first = others.iter().filter_map(|name| sequence(name)).min();
         Ok((first == own).then_some(lock))
     }

@@ -106,12 +106,6 @@ impl Session {
         Self { patience, ..self.clone() }
     }
 
-    /// A handle for the calls after those that were one.
-    #[must_use]
-    pub(super) fn as_many_calls(&self) -> Self {
-        Self { patience: Patience::EachCall, ..self.clone() }
-    }
-
     /// A handle whose waits for a connection end when the other value says so, or is dropped.
     pub fn interruptible(&self) -> (Self, Interrupter) {
         let interrupted = Arc::new(AtomicBool::new(false));

@@ -76,21 +76,13 @@ fn read_frame(mut socket: &TcpStream, into: &mut FrameBuffer) -> io::Result<()> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nodepool_threads::{Waker, spawn};
-    use parking_lot::Mutex;
+    use nodepool_threads::spawn;
     use std::sync::Arc;
 
     #[test]
     fn another_process_is_refused_and_the_client_is_served_after_it() {
         let identity = Identity::new_for_tests(Duration::from_secs(10));
-        let control = Arc::new(Control {
-            waker: Waker::new().unwrap(),
-            end: false.into(),
-            cut: false.into(),
-            close_session: false.into(),
-            identity: Mutex::new(identity.clone()),
-            deadlines: Mutex::default(),
-        });
+        let control = Arc::new(Control::new(identity.clone()).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();

@@ -59,6 +59,19 @@ struct Control {
     deadlines: Mutex<Vec<Instant>>,
 }
 
+impl Control {
+    fn new(identity: Identity) -> io::Result<Self> {
+        Ok(Self {
+            waker: Waker::new()?,
+            end: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
+            close_session: AtomicBool::new(false),
+            identity: Mutex::new(identity),
+            deadlines: Mutex::default(),
+        })
+    }
+}
+
 /// A call in progress, until dropped: when its deadline passes, the connection is cut, which ends the call.
 ///
 /// The link's patience with a silent server is not enough: one that answers slowly, and many callers before
@@ -76,14 +89,7 @@ impl Link {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let control = Arc::new(Control {
-            waker: Waker::new()?,
-            end: AtomicBool::new(false),
-            cut: AtomicBool::new(false),
-            close_session: AtomicBool::new(false),
-            identity: Mutex::new(upstream.identity.clone()),
-            deadlines: Mutex::default(),
-        });
+        let control = Arc::new(Control::new(upstream.identity.clone())?);
         let shared = Arc::clone(&control);
         let thread = spawn("zk-relay", "ZooKeeper relay", move || {
             let _doing = activity(format!("connected to {}", upstream.server));

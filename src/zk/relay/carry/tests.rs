@@ -3,8 +3,7 @@
 use super::super::Identity;
 use super::*;
 use crossbeam_channel::bounded;
-use nodepool_threads::{Thread, Waker, spawn};
-use parking_lot::Mutex;
+use nodepool_threads::{Thread, spawn};
 use std::net::TcpListener;
 use std::sync::Arc;
 
@@ -28,14 +27,7 @@ fn carry(timeout: Duration) -> Ends {
     };
     let ((client, inner_client), (server, inner_server)) = (pair(), pair());
     let identity = Identity::new_for_tests(timeout);
-    let control = Arc::new(Control {
-        waker: Waker::new().unwrap(),
-        end: false.into(),
-        cut: false.into(),
-        close_session: false.into(),
-        identity: Mutex::new(identity.clone()),
-        deadlines: Mutex::default(),
-    });
+    let control = Arc::new(Control::new(identity.clone()).unwrap());
     let (tell, down) = bounded(1);
     let shared = Arc::clone(&control);
     let thread = spawn("carry-test", "tester", move || {
