@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, getpgrp, getpid, getsid, kill_process_group, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, getpid, kill_process_group, pidfd_open};
 
 /// How long killed processes may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(3);
@@ -43,7 +43,7 @@ impl Mark {
 
     /// Marks a child that is about to be started.
     pub fn put_on(&self, command: &mut Command) {
-        let session = getsid(None).map_or(0, |session| session.as_raw_nonzero().get());
+        let (_, session) = own_group_and_session();
         command.env(self.variable, format!("{}/{session}", self.owner));
     }
 
@@ -89,7 +89,7 @@ impl Groups {
             members.retain(|member| !has_ended(member));
         }
         self.0.retain(|_, members| !members.is_empty());
-        let own_group = getpgrp().as_raw_nonzero().get();
+        let (own_group, _) = own_group_and_session();
         let marked = processes().filter_map(|pid| {
             let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
             let (group, session) = group_and_session(pid)?;
@@ -150,6 +150,12 @@ fn group_and_session(pid: Pid) -> Option<(i32, i32)> {
     let mut number = || fields.next()?.parse().ok();
     let _parent: i32 = number()?;
     Some((number()?, number()?))
+}
+
+/// The same of this process. In a container both may be 0, which stands for one whose leader is outside: whoever
+/// asks getsid(2) must expect that as well.
+fn own_group_and_session() -> (i32, i32) {
+    group_and_session(getpid()).unwrap_or_default()
 }
 
 fn has_ended(process: &OwnedFd) -> bool {

@@ -77,3 +77,18 @@ fn a_builder_without_build_workers_uploads_and_goes_on() {
     assert_eq!(wait_ready(&zk, "debian"), id);
     assert!(builder.exited().is_none() && zk.exists(&request_path("debian")));
 }
+
+/// What is started in a container belongs to a session and a process group whose leader is outside: the kernel
+/// says 0 for both. No process id may be 0, and it was taken for one.
+#[test]
+fn a_builder_in_a_container_builds() {
+    let sandbox = Sandbox::new("builder-container");
+    sandbox.write_body(&body(&[image(&sandbox, "debian", "formats: [qcow2]")], &[]));
+    let zk = sandbox.zk();
+    let builder = sandbox.builder_command(&[]);
+    let mut container = sandbox.command("unshare");
+    container.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+    container.arg(builder.get_program()).args(builder.get_args());
+    let _builder = sandbox.spawn(&container);
+    wait_ready(&zk, "debian");
+}
