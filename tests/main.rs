@@ -1,4 +1,5 @@
 //! The integration tests: one binary, over a real ZooKeeper.
+#![allow(clippy::disallowed_types, reason = "the harness does not use what it tests")]
 
 mod builder;
 mod harness;

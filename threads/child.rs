@@ -11,10 +11,10 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
-use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
+use crate::locks::Mutex;
 use crate::registry::{Thread, spawn};
 use crate::stop::{Interrupted, StopToken, Waited};
 
@@ -23,7 +23,7 @@ const DROP_GRACE: Duration = Duration::from_secs(1);
 /// How long a killed process may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(3);
 
-static GROUPS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+static GROUPS: Mutex<Vec<Pid>> = Mutex::new("child groups", Vec::new());
 
 /// Kills every process group that a [`ChildGroup`] started and that has not ended: for a process that is
 /// about to exit without waiting for its threads.

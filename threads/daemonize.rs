@@ -74,7 +74,10 @@ fn fork() -> io::Result<bool> {
     // that does not exist there, and may go on with anything.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
-        0 => Ok(false),
+        0 => {
+            crate::locks::after_fork();
+            Ok(false)
+        }
         _ => Ok(true),
     }
 }

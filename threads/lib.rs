@@ -1,6 +1,6 @@
 //! What a daemon of plain threads needs, without any knowledge of Nodepool: named threads that say what
-//! they are doing, stop tokens with deadlines, worker pools that lose no job, child process groups,
-//! signals on one thread, and becoming a daemon.
+//! they are doing, a watchdog over them, named locks that say who holds them, stop tokens with deadlines,
+//! worker pools that lose no job, child process groups, signals on one thread, and becoming a daemon.
 //!
 //! The only `unsafe` of the project is here.
 
@@ -8,20 +8,24 @@ mod child;
 mod crash_point;
 mod daemonize;
 mod leftovers;
+mod locks;
 mod memory;
 mod pool;
 mod registry;
 mod signals;
 mod stop;
 mod waker;
+mod watchdog;
 
 pub use child::{ChildGroup, kill_child_groups};
 pub use crash_point::crash_point;
 pub use daemonize::{Detached, Startup, detach};
 pub use leftovers::{Leftovers, Mark};
+pub use locks::{Condvar, Cycle, Link, LockId, LockInfo, LockUser, Mutex, MutexGuard, deadlocks, locks};
 pub use memory::{give_memory_back, trim_memory};
 pub use pool::{Finished, Job, Panicked, Pool};
-pub use registry::{Activity, Thread, ThreadInfo, activity, register_main, spawn, threads};
+pub use registry::{Activity, Thread, ThreadInfo, activity, activity_within, register_main, spawn, threads};
 pub use signals::{Signal, SignalThread};
 pub use stop::{Interrupted, StopSource, StopToken, Waited};
 pub use waker::Waker;
+pub use watchdog::{Overdue, Report, Watchdog};

@@ -2,16 +2,28 @@
 //!
 //! The registry answers "what is this daemon doing right now?" without stopping anything: a thread that
 //! starts something worth naming holds an [`Activity`] for as long as it lasts. Threads end by being
-//! joined: a [`Thread`] that is dropped is waited for.
+//! joined: a [`Thread`] that is dropped is waited for. An activity may have a limit, which the
+//! [watchdog](crate::watchdog) looks after.
+//!
+//! The locks here have no name, because who asks for the named ones asks here for the names of their threads;
+//! and they are not parking_lot's, whose queues are shared by all locks, so that a thread which was stopped in
+//! one of them would be in the way.
+#![allow(clippy::disallowed_types, reason = "said above")]
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use crate::locks::thread_id;
+
+/// How long who asks what the threads do waits for a lock of the registry. All of them are held for a moment
+/// only, but a thread may have been stopped in it.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 static REGISTRY: Mutex<Vec<Arc<Entry>>> = Mutex::new(Vec::new());
 
@@ -24,7 +36,18 @@ struct Entry {
     role: &'static str,
     id: u32,
     started: Instant,
-    activities: Mutex<Vec<(Cow<'static, str>, Instant)>>,
+    activities: Mutex<Vec<Doing>>,
+}
+
+/// An activity that is going on.
+#[derive(Clone)]
+pub(crate) struct Doing {
+    /// Its number among all activities.
+    pub(crate) number: u64,
+    pub(crate) what: Cow<'static, str>,
+    pub(crate) since: Instant,
+    /// How long it may be expected to take at most.
+    pub(crate) limit: Option<Duration>,
 }
 
 /// A registered thread as it was at one moment.
@@ -98,9 +121,9 @@ struct Registered(Arc<Entry>);
 
 impl Registered {
     fn enter(name: String, role: &'static str) -> Self {
-        let id = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
+        let id = thread_id();
         let entry = Arc::new(Entry { name, role, id, started: Instant::now(), activities: Mutex::default() });
-        REGISTRY.lock().push(Arc::clone(&entry));
+        lock(&REGISTRY).push(Arc::clone(&entry));
         CURRENT.with(|current| current.replace(Some(Arc::clone(&entry))));
         Self(entry)
     }
@@ -109,50 +132,109 @@ impl Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         CURRENT.with(|current| current.take());
-        REGISTRY.lock().retain(|entry| !Arc::ptr_eq(entry, &self.0));
+        lock(&REGISTRY).retain(|entry| !Arc::ptr_eq(entry, &self.0));
     }
 }
 
 /// Says what the current thread is doing, until it is dropped. Activities nest.
 #[derive(Debug)]
-pub struct Activity(());
+#[must_use = "the activity ends when this is dropped"]
+pub struct Activity(u64);
 
 /// Begins an activity of the current thread.
 pub fn activity(what: impl Into<Cow<'static, str>>) -> Activity {
+    begin(what.into(), None)
+}
+
+/// Begins an activity that is over after `limit` at the latest, unless something is wrong: what the thread
+/// does has that limit itself. The [watchdog](crate::Watchdog) reports it when it goes on regardless.
+pub fn activity_within(limit: Duration, what: impl Into<Cow<'static, str>>) -> Activity {
+    begin(what.into(), Some(limit))
+}
+
+fn begin(what: Cow<'static, str>, limit: Option<Duration>) -> Activity {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let number = LAST.fetch_add(1, Ordering::Relaxed);
     CURRENT.with(|current| {
         if let Some(entry) = current.borrow().as_ref() {
-            entry.activities.lock().push((what.into(), Instant::now()));
+            lock(&entry.activities).push(Doing { number, what, since: Instant::now(), limit });
         }
     });
-    Activity(())
+    Activity(number)
 }
 
 impl Drop for Activity {
     fn drop(&mut self) {
         CURRENT.with(|current| {
             if let Some(entry) = current.borrow().as_ref() {
-                entry.activities.lock().pop();
+                lock(&entry.activities).retain(|doing| doing.number != self.0);
             }
         });
     }
 }
 
-/// All registered threads, in the order in which they started.
+// A panic leaves nothing half done here.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The lock, unless its holder keeps it for longer than [`PATIENCE`].
+fn lock_in_time<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    let begin = Instant::now();
+    loop {
+        match mutex.try_lock() {
+            Ok(guard) => return Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) if begin.elapsed() < PATIENCE => thread::yield_now(),
+            Err(TryLockError::WouldBlock) => return None,
+        }
+    }
+}
+
+/// All registered threads; none if the registry cannot be read.
+fn entries() -> Option<Vec<Arc<Entry>>> {
+    lock_in_time(&REGISTRY).map(|registry| registry.clone())
+}
+
+impl Entry {
+    /// What the thread is doing, innermost last; none if that cannot be read.
+    fn doing(&self) -> Option<Vec<Doing>> {
+        lock_in_time(&self.activities).map(|activities| activities.clone())
+    }
+}
+
+/// All registered threads, in the order in which they started. Waits for no other thread: what a thread that
+/// was stopped at the wrong moment does not let be read is left out.
 pub fn threads() -> Vec<ThreadInfo> {
-    let entries = REGISTRY.lock().clone();
     let info = |entry: &Arc<Entry>| ThreadInfo {
         name: entry.name.clone(),
         role: entry.role,
         id: entry.id,
         age: entry.started.elapsed(),
         activities: entry
-            .activities
-            .lock()
-            .iter()
-            .map(|(what, since)| (what.clone().into_owned(), since.elapsed()))
+            .doing()
+            .unwrap_or_default()
+            .into_iter()
+            .map(|doing| (doing.what.into_owned(), doing.since.elapsed()))
             .collect(),
     };
-    entries.iter().map(info).collect()
+    entries().unwrap_or_default().iter().map(info).collect()
+}
+
+/// The names of the registered threads by the kernel's thread ids.
+pub(crate) fn names() -> BTreeMap<u32, String> {
+    entries().unwrap_or_default().iter().map(|entry| (entry.id, entry.name.clone())).collect()
+}
+
+/// What all threads are doing that has a limit, each with the thread's id and name. None if some thread does
+/// not let it be read at present.
+pub(crate) fn limited_activities() -> Option<Vec<(u32, String, Doing)>> {
+    let mut found = Vec::new();
+    for entry in entries()? {
+        let limited = entry.doing()?.into_iter().filter(|doing| doing.limit.is_some());
+        found.extend(limited.map(|doing| (entry.id, entry.name.clone(), doing)));
+    }
+    Some(found)
 }
 
 #[cfg(test)]
@@ -183,6 +265,17 @@ mod tests {
         drop(go_on);
         thread.join().unwrap();
         assert!(find("registry-test").is_none());
+    }
+
+    #[test]
+    fn who_asks_for_the_threads_is_not_held_up_by_one_that_was_stopped_in_the_registry() {
+        let (tell, told) = bounded(1);
+        let held = lock(&REGISTRY);
+        let asker = thread::spawn(move || tell.send((threads().len(), limited_activities().is_none())));
+        let answer = told.recv_timeout(Duration::from_secs(20));
+        drop(held);
+        assert_eq!(answer, Ok((0, true)));
+        asker.join().unwrap().unwrap();
     }
 
     #[test]

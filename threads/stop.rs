@@ -10,7 +10,8 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, bounded};
-use parking_lot::Mutex;
+
+use crate::locks::Mutex;
 
 /// Why a wait ended before what it waited for had happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +61,7 @@ impl StopSource {
     fn with_ancestors(mut stops: Vec<Receiver<Infallible>>, deadline: Option<Instant>) -> Self {
         let (sender, receiver) = bounded(0);
         stops.push(receiver);
-        Self { running: Mutex::new(Some(sender)), token: StopToken { stops, deadline } }
+        Self { running: Mutex::new("stop source", Some(sender)), token: StopToken { stops, deadline } }
     }
 
     /// Stops every token of this source and of its descendants. Calling it again changes nothing.

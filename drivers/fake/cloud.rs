@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use parking_lot::Mutex;
+use nodepool_threads::Mutex;
 
 use super::config::{Behaviour, Failures};
 use crate::api::{CallContext, Error, ErrorKind, StoredImage};
@@ -21,8 +21,8 @@ impl Cloud {
     pub(super) fn new(behaviour: Behaviour) -> Self {
         Self {
             behaviour,
-            images: Mutex::default(),
-            nodes: Mutex::default(),
+            images: Mutex::new("fake cloud images", BTreeMap::new()),
+            nodes: Mutex::new("fake cloud nodes", BTreeSet::new()),
             upload_failures: Countdown::new(behaviour.upload_failures),
             delete_failures: Countdown::new(behaviour.delete_failures),
             launch_failures: Countdown::new(behaviour.launch_failures),
@@ -41,7 +41,7 @@ pub(super) struct Countdown(Mutex<Failures>);
 
 impl Countdown {
     fn new(failures: Failures) -> Self {
-        Self(Mutex::new(failures))
+        Self(Mutex::new("fake cloud failures", failures))
     }
 
     /// An error while failures are due, and one of them used up.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use nodepool_threads::{Interrupted, Job, StopSource, StopToken, activity, crash_point};
+use nodepool_threads::{Interrupted, Job, StopSource, StopToken, activity_within, crash_point};
 use slog::{Logger, error, info, warn};
 
 use super::abandoned::fail_abandoned;
@@ -161,7 +161,7 @@ impl BuildJob {
         };
         let shown = invocation.log.display().to_string();
         let ended = {
-            let _doing = activity(format!("running the build command of {name}"));
+            let _doing = activity_within(invocation.limit(), format!("running the build command of {name}"));
             invocation.run(stop)
         };
         match ended {

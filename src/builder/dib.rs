@@ -130,6 +130,11 @@ impl Invocation<'_> {
         }
     }
 
+    /// How long [`Invocation::run`] takes at most.
+    pub fn limit(&self) -> Duration {
+        self.image.build_timeout.saturating_add(GRACE)
+    }
+
     fn open_log(&self) -> io::Result<File> {
         if let Some(dir) = self.log.parent() {
             std::fs::create_dir_all(dir)?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nodepool_drivers::api::{CallContext, Images as ProviderImages, Provider};
-use nodepool_threads::{Job, StopToken, crash_point};
+use nodepool_threads::{Job, StopToken, activity_within, crash_point};
 use slog::{Logger, info};
 
 use super::abandoned::fail_abandoned;
@@ -20,6 +20,8 @@ use crate::zk::{Images, Lock, ZkError};
 
 /// How long a provider may take to delete an image.
 const DELETE_LIMIT: Duration = Duration::from_secs(600);
+/// How long it may take to remove the files of a build, unless the disk hangs.
+const FILES_LIMIT: Duration = Duration::from_secs(60);
 
 /// An ordered clean-up.
 pub struct CleanupJob {
@@ -99,6 +101,7 @@ impl CleanupJob {
     fn remove_files(&self) -> CleanupOutcome {
         let Cleanup { image, build, .. } = &self.cleanup;
         info!(self.log, "removing the files of a build");
+        let _doing = activity_within(FILES_LIMIT, "removing files");
         local_builds::remove_build(&self.images_dir, image, build)
             .map(|()| Done::Removed)
             .map_err(|error| error.to_string())
@@ -132,6 +135,7 @@ impl CleanupJob {
             }
         }
         info!(self.log, "removing a format that every provider has"; "format" => format);
+        let _doing = activity_within(FILES_LIMIT, "removing files");
         local_builds::remove_format(&self.images_dir, image, build, format)
             .map(|()| Done::Removed)
             .map_err(|error| error.to_string())
@@ -215,9 +219,12 @@ impl CleanupJob {
         let locked = self.lock_upload(provider, id, UploadState::Deleting).map_err(zk)?;
         let Some((lock, upload)) = locked else { return Ok(Done::LeftAlone) };
         let call = CallContext { stop: stop.deadline_in(DELETE_LIMIT), log: self.log.clone() };
-        match &upload.record.external_id {
-            Some(external_id) => store.delete(&call, external_id).map_err(|error| error.to_string())?,
-            None => self.delete_unrecorded(store, &call, provider, id)?,
+        {
+            let _doing = activity_within(DELETE_LIMIT, "deleting at the provider");
+            match &upload.record.external_id {
+                Some(external_id) => store.delete(&call, external_id).map_err(|error| error.to_string())?,
+                None => self.delete_unrecorded(store, &call, provider, id)?,
+            }
         }
         crash_point("image-deleted");
         self.images.under(&lock).delete_upload(image, build, provider, id).map_err(zk)?;

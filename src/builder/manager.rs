@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nodepool_threads::{activity, trim_memory};
+use nodepool_threads::{activity_within, trim_memory};
 use slog::{Logger, error, info, warn};
 
 use super::crew::Crew;
@@ -21,6 +21,8 @@ use crate::config::{Config, ConfigError, Loaded, same_provider};
 use crate::model::{Image, now};
 use crate::zk::{Changes, Generation, Images, Interrupter, Session, TreeCache, decode_image};
 
+/// How long the work on one event may take: it makes no call.
+const DECIDING: Duration = Duration::from_secs(1);
 /// How long cancelled jobs may take to come back when the daemon stops: it has ten seconds in all.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
 /// How long of that they may wait for a connection to ZooKeeper to write their last records.
@@ -90,7 +92,7 @@ impl NodePoolBuilder {
         let mut next_round = Instant::now() + self.round();
         loop {
             let event = inbox.next_event(self.deadline(next_round));
-            let _doing = activity("deciding");
+            let _doing = activity_within(DECIDING, "deciding");
             match event {
                 Event::Stop => break,
                 event => self.handle_event(event),
@@ -293,7 +295,7 @@ impl NodePoolBuilder {
     }
 
     fn stop(self, inbox: &Inbox) -> Stopped {
-        let _doing = activity("stopping");
+        let _doing = activity_within(STOP_LIMIT, "stopping");
         let mut this = self;
         info!(this.log, "stopping");
         this.crew.stop_jobs();

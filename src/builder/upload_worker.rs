@@ -11,7 +11,7 @@ use nodepool_drivers::api::{
     CallContext, Error, ErrorKind, ImageSettings, ImageUpload, Images as ProviderImages, Provider,
     StoredImage,
 };
-use nodepool_threads::{ChildGroup, Job, StopSource, StopToken, activity, crash_point};
+use nodepool_threads::{ChildGroup, Job, StopSource, StopToken, activity_within, crash_point};
 use slog::{Logger, error, info, warn};
 
 use super::origin::Origin;
@@ -183,6 +183,7 @@ impl UploadJob {
         }
         let recorded = images.read_uploads(&self.image.name, &self.build, &self.provider_name)?;
         let call = CallContext { stop: stop.deadline_in(STRAYS_LIMIT), log: log.clone() };
+        let _doing = activity_within(STRAYS_LIMIT, "looking for images without a record");
         let is_stray = |image: &StoredImage| {
             Origin::of(image).is_some_and(|origin| {
                 origin.build == self.build
@@ -237,7 +238,10 @@ impl UploadJob {
             properties,
         };
         let call = CallContext { stop: stop.deadline_in(self.settings.upload_timeout), log: log.clone() };
-        let external_id = store.upload(&call, &image)?;
+        let external_id = {
+            let _doing = activity_within(self.settings.upload_timeout, format!("storing {name}"));
+            store.upload(&call, &image)?
+        };
         crash_point("image-stored");
         if let Some(hook) = &self.settings.post_upload_hook {
             if let Err(why) = self.run_hook(hook, &external_id, &file, stop, log) {
@@ -256,7 +260,7 @@ impl UploadJob {
         stop: &StopToken,
         log: &Logger,
     ) -> Result<(), Error> {
-        let _doing = activity(format!("running the hook {}", hook.display()));
+        let _doing = activity_within(HOOK_LIMIT + HOOK_GRACE, format!("running the hook {}", hook.display()));
         let failed = |why: String| {
             Error::new(ErrorKind::Transient, format!("the post-upload-hook {} {why}", hook.display()))
         };
@@ -294,6 +298,7 @@ impl UploadJob {
     fn undo(&self, store: &dyn ProviderImages, external_id: &str, log: &Logger) {
         let source = StopSource::new();
         let call = CallContext { stop: source.token().deadline_in(UNDO_LIMIT), log: log.clone() };
+        let _doing = activity_within(UNDO_LIMIT, "deleting an unwanted image");
         if let Err(error) = store.delete(&call, external_id) {
             warn!(log, "an unwanted image stays at the provider"; "id" => external_id, "reason" => %error);
         }

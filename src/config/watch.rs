@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Select, Sender};
-use nodepool_threads::{StopSource, StopToken, Thread, Waker, activity, spawn};
+use nodepool_threads::{StopSource, StopToken, Thread, Waker, activity_within, spawn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
@@ -22,6 +22,9 @@ use super::files::{ConfigFiles, Snapshot, Texts};
 use super::problem::ConfigError;
 use super::settle::{Settle, Step};
 use super::{Loaded, resolve};
+
+/// How long it may take to load the files and to hand over what is in them, unless their disk hangs.
+const LOAD_LIMIT: Duration = Duration::from_secs(10);
 
 /// The running watch. Dropping it ends its thread.
 #[derive(Debug)]
@@ -100,7 +103,7 @@ impl Watcher {
 
     /// Loads the files and sends the result if they hold something new. Returns whether to go on.
     fn load(&mut self) -> bool {
-        let _activity = activity("loading the configuration");
+        let _activity = activity_within(LOAD_LIMIT, "loading the configuration");
         let before = self.files.stamps();
         let read = self.files.read();
         if read.is_err() && self.files.stamps() != before {

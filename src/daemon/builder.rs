@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::Parser;
 use crossbeam_channel::{Receiver, select};
 use nodepool_threads::{
-    Detached, Signal, SignalThread, detach, give_memory_back, kill_child_groups, register_main, threads,
+    Detached, Report, Signal, SignalThread, Watchdog, detach, give_memory_back, kill_child_groups,
+    register_main, threads,
 };
 use slog::{Logger, debug, error, info, warn};
 
@@ -171,9 +172,13 @@ fn run(
             return Err(why);
         }
     };
+    let watchdog = watch_threads(log);
     let asked = wait_for_stop(&signals, &app, log);
     let _limit = StopLimit::start(log);
-    Ok(match app.stop() {
+    let stopped = app.stop();
+    // Within the limit too: it may be in the middle of a report.
+    drop(watchdog);
+    Ok(match stopped {
         Stopped::Clean if asked => ExitCode::SUCCESS,
         Stopped::Clean => ExitCode::FAILURE,
         // Some thread does not end. Leaving `main` ends the process all the same, but not its children.
@@ -182,6 +187,16 @@ fn run(
             ExitCode::FAILURE
         }
     })
+}
+
+/// Logs threads that are stuck. Without room for another thread nobody does.
+fn watch_threads(log: &Logger) -> Option<Watchdog> {
+    let for_reports = log.clone();
+    let started = Watchdog::start(move |report| match &report {
+        Report::Stuck(_) => error!(for_reports, "{report}"),
+        Report::WentOn(_) => warn!(for_reports, "{report}"),
+    });
+    started.inspect_err(|error| warn!(log, "stuck threads will not be noticed"; "reason" => %error)).ok()
 }
 
 /// Waits until a signal asks for the stop. False if the builder has ended by itself.

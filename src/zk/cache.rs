@@ -11,8 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
-use nodepool_threads::{StopSource, StopToken, Thread, activity, spawn};
-use parking_lot::RwLock;
+use nodepool_threads::{Mutex, StopSource, StopToken, Thread, activity, spawn};
 use slog::{Logger, debug, warn};
 
 use super::client::TreeEvent;
@@ -42,7 +41,7 @@ pub enum Changes {
 
 /// The copy. Dropping it ends its thread.
 pub struct TreeCache {
-    tree: Arc<RwLock<Node>>,
+    tree: Arc<Mutex<Node>>,
     stop: StopSource,
     interrupter: Interrupter,
     _thread: Thread<()>,
@@ -53,7 +52,7 @@ impl TreeCache {
     /// returned channel; the first announcement says that the copy is complete. A reader that falls behind
     /// holds nothing up: what it has missed is announced together.
     pub fn start(session: &Session, root: &str, log: &Logger) -> io::Result<(Self, Receiver<Changes>)> {
-        let tree = Arc::new(RwLock::new(Node::default()));
+        let tree = Arc::new(Mutex::new("zk tree", Node::default()));
         let stop = StopSource::new();
         let (tell, changes) = bounded(1);
         let (session, interrupter) = session.interruptible();
@@ -73,7 +72,7 @@ impl TreeCache {
 
     /// Looks at the copy. Nothing that takes long may be done meanwhile.
     pub fn look<T>(&self, look: impl FnOnce(&Node) -> T) -> T {
-        look(&self.tree.read())
+        look(&self.tree.lock())
     }
 }
 
@@ -88,7 +87,7 @@ struct Keeper {
     session: Session,
     connections: Receiver<()>,
     root: String,
-    tree: Arc<RwLock<Node>>,
+    tree: Arc<Mutex<Node>>,
     tell: Sender<Changes>,
     /// What the reader was not told yet.
     pending: Option<Changes>,
@@ -177,7 +176,7 @@ impl Keeper {
     fn read_everything(&mut self) -> ZkResult<()> {
         let _doing = activity("reading the tree");
         let fresh = Node::read_wide(&self.session, &self.root)?.unwrap_or_default();
-        *self.tree.write() = fresh;
+        *self.tree.lock() = fresh;
         self.announce(Changes::All);
         Ok(())
     }
@@ -216,8 +215,8 @@ impl Keeper {
             }),
         };
         match found {
-            Some(node) => self.tree.write().put(below, node),
-            None => self.tree.write().remove(below),
+            Some(node) => self.tree.lock().put(below, node),
+            None => self.tree.lock().remove(below),
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use nodepool_threads::{StopSource, Thread, spawn};
+use nodepool_threads::{Activity, StopSource, Thread, activity_within, spawn};
 use slog::Logger;
 
 use super::client::{Client, Failure, Mode, Stat, TreeEvent};
@@ -235,7 +235,9 @@ impl Session {
                 };
                 Arc::clone(client)
             };
-            let _limit = client.limit_call(self.deadline().max(Instant::now()) + GRACE);
+            let deadline = self.deadline().max(Instant::now());
+            let _doing = calling("abandon", orphan.path(), deadline);
+            let _limit = client.limit_call(deadline + GRACE);
             match orphan.delete(&client) {
                 Ok(()) => return,
                 // Now there is no connection, or a newer one.
@@ -247,6 +249,7 @@ impl Session {
     /// Watches everything below `path` on the current connection, whose status is returned.
     pub(super) fn watch_tree(&self, path: &str, events: &Sender<TreeEvent>) -> ZkResult<Status> {
         let deadline = self.deadline();
+        let _doing = calling("watch", path, deadline);
         let (client, status) = self.client(deadline)?;
         let _limit = client.limit_call(deadline + GRACE);
         let watched = client.watch_tree(path, events.clone());
@@ -275,8 +278,7 @@ impl Session {
                 return Err(ZkError::new(ZkErrorKind::Unavailable, why));
             }
             let interrupted = self.interrupted.iter().any(|flag| flag.load(Ordering::SeqCst));
-            if state.ending || interrupted || self.shared.changed.wait_until(&mut state, deadline).timed_out()
-            {
+            if state.ending || interrupted || self.shared.changed.wait_until(&mut state, deadline) {
                 let why = format!("no connection ({})", state.trouble);
                 return Err(ZkError::new(ZkErrorKind::Unavailable, why));
             }
@@ -327,6 +329,7 @@ impl Session {
         mut call: impl FnMut(&Client, Generation) -> Result<T, Failure>,
     ) -> ZkResult<T> {
         let deadline = self.deadline();
+        let _doing = calling(verb, path, deadline);
         loop {
             let (client, status) = self.client(deadline)?;
             // On one connection no call is more patient than any other.
@@ -343,6 +346,12 @@ impl Session {
             }
         }
     }
+}
+
+/// What a thread is doing while it waits for a connection and for the answer.
+fn calling(verb: &str, path: &str, deadline: Instant) -> Activity {
+    let limit = deadline.saturating_duration_since(Instant::now()) + GRACE;
+    activity_within(limit, format!("ZooKeeper: {verb} {path}"))
 }
 
 /// The znode's version if it has the data that an attempt with unknown outcome would have written.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, TrySendError};
-use parking_lot::{Condvar, Mutex};
+use nodepool_threads::{Condvar, Mutex};
 use slog::Logger;
 
 use super::client::{Client, Failure};
@@ -42,6 +42,13 @@ pub(super) enum Orphan {
 }
 
 impl Orphan {
+    /// Its path, or what it begins with.
+    pub(super) fn path(&self) -> &str {
+        match self {
+            Self::At(path) | Self::Sequential(path) => path,
+        }
+    }
+
     /// Deletes it. Fails only with the connection: what the server refuses is refused the next time too.
     pub(super) fn delete(&self, client: &Client) -> Result<(), Failure> {
         let paths = match self {
@@ -63,7 +70,7 @@ impl Shared {
             subscribers: Vec::new(),
             ending: false,
         };
-        Self { log: log.clone(), state: Mutex::new(state), changed: Condvar::new() }
+        Self { log: log.clone(), state: Mutex::new("zk session state", state), changed: Condvar::new() }
     }
 
     /// The session timeout.

@@ -1,7 +1,6 @@
 //! The rules of the ability to run nodes.
 
-use nodepool_threads::StopSource;
-use parking_lot::Mutex;
+use nodepool_threads::{Mutex, StopSource};
 use uuid::Uuid;
 
 use super::{Subject, does_not_begin, ends_promptly, fails, require, succeeds, violated};
@@ -46,7 +45,7 @@ fn launch_and_delete(subject: &Subject<'_>, nodes: &dyn Nodes) {
 }
 
 fn ended_context(subject: &Subject<'_>, nodes: &dyn Nodes) {
-    let handler = Mutex::new(nodes.handler(request(subject)));
+    let handler = Mutex::new("node request handler", nodes.handler(request(subject)));
     does_not_begin(subject, "a launch", |call| handler.lock().launch(call, 0));
     does_not_begin(subject, "a node's deletion", |call| nodes.delete(call, "no such node"));
 }
@@ -55,6 +54,6 @@ fn slow_launch(subject: &Subject<'_>) {
     let Some(slow) = subject.slow.nodes() else {
         violated("(no fault of it:) the slow provider has the abilities of the other");
     };
-    let handler = Mutex::new(slow.handler(request(subject)));
+    let handler = Mutex::new("node request handler", slow.handler(request(subject)));
     ends_promptly(subject, "a launch", |call| handler.lock().launch(call, 0));
 }

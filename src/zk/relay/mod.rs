@@ -28,8 +28,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use nodepool_threads::{Thread, Waker, activity, spawn};
-use parking_lot::Mutex;
+use nodepool_threads::{Mutex, Thread, Waker, activity, spawn};
 use rustix::event::{PollFd, Timespec, poll};
 
 use carry::Carrier;
@@ -66,8 +65,8 @@ impl Control {
             end: AtomicBool::new(false),
             cut: AtomicBool::new(false),
             close_session: AtomicBool::new(false),
-            identity: Mutex::new(identity),
-            deadlines: Mutex::default(),
+            identity: Mutex::new("zk link identity", identity),
+            deadlines: Mutex::new("zk link deadlines", Vec::new()),
         })
     }
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nodepool_threads::{StopToken, activity};
+use nodepool_threads::{StopToken, activity, activity_within};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
@@ -152,6 +152,8 @@ impl Attempt<'_> {
     }
 
     fn try_address(&self, server: &Server, address: SocketAddr, stop: &StopToken) -> Result<Dialled, String> {
+        // Two steps, for connecting and for the rest.
+        let _doing = activity_within(2 * self.patience, format!("shaking hands with {address}"));
         let connected = Waiting::connect(address, self.patience, stop);
         let mut socket = connected.map_err(|error| error.to_string())?;
         let request = connect_request(self.identity, self.timeout);

@@ -1,0 +1,273 @@
+//! Watches for threads that are stuck: in one activity for far longer than its limit.
+//!
+//! Limits are kept by what has them, so one that is passed by far means that something does not do its part:
+//! a driver that ignores its deadline, a disk that hangs, a lock that nobody releases. One thread looks every
+//! few seconds and reports each such activity once, and once more if it ends after all.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::registry::{Doing, Thread, limited_activities, spawn};
+use crate::stop::StopSource;
+
+/// How often it looks.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// How far past its limit an activity is reported: twice as long as it should take, but at least the least of
+/// these, because a loaded machine or a slow disk may take that; and at most the most, because what passes
+/// an hour's limit by a minute has not been ended by it.
+#[derive(Debug, Clone, Copy)]
+struct Tolerance {
+    least: Duration,
+    most: Duration,
+}
+
+const TOLERANCE: Tolerance = Tolerance { least: Duration::from_secs(10), most: Duration::from_secs(60) };
+
+impl Tolerance {
+    fn deadline(self, limit: Duration) -> Duration {
+        limit.saturating_add(limit.clamp(self.least, self.most))
+    }
+}
+
+/// A thread that is stuck, or was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overdue {
+    /// The kernel's thread id.
+    pub thread: u32,
+    /// The thread's name.
+    pub name: String,
+    /// What it is doing.
+    pub activity: String,
+    /// How long that should take at most.
+    pub limit: Duration,
+    /// For how long it has been doing it.
+    pub since: Duration,
+}
+
+/// What the watchdog has to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// A thread is stuck. Said once for each activity.
+    Stuck(Overdue),
+    /// The activity has ended after all, up to a few seconds ago, or its thread has.
+    WentOn(Overdue),
+}
+
+/// The running watchdog. Dropping it ends its thread, and waits for a report that is being made.
+#[derive(Debug)]
+pub struct Watchdog {
+    // Dropped in this order: the thread is told to end, and then waited for.
+    _stop: StopSource,
+    _thread: Thread<()>,
+}
+
+impl Watchdog {
+    /// Begins to watch. `report` is called on the watchdog's thread, which does not look meanwhile.
+    pub fn start(report: impl FnMut(Report) + Send + 'static) -> io::Result<Self> {
+        Self::start_with(INTERVAL, TOLERANCE, report)
+    }
+
+    fn start_with(
+        interval: Duration,
+        tolerance: Tolerance,
+        mut report: impl FnMut(Report) + Send + 'static,
+    ) -> io::Result<Self> {
+        let stop = StopSource::new();
+        let token = stop.token();
+        let thread = spawn("watchdog", "watchdog", move || {
+            let mut watch = Watch::new(interval, tolerance, Instant::now());
+            while token.wait(interval).is_ok() {
+                // What cannot be read now can be the next time.
+                if let Some(activities) = limited_activities() {
+                    watch.look(Instant::now(), activities).into_iter().for_each(&mut report);
+                }
+            }
+        })?;
+        Ok(Self { _stop: stop, _thread: thread })
+    }
+}
+
+/// What the watchdog knows from one look to the next.
+struct Watch {
+    interval: Duration,
+    tolerance: Tolerance,
+    last_look: Instant,
+    /// The activities with a limit, by their numbers.
+    known: BTreeMap<u64, Known>,
+}
+
+struct Known {
+    /// How long the watchdog has seen it. A process that is stopped for an hour is not stuck, and then the
+    /// watchdog has not looked either.
+    seen: Duration,
+    since: Instant,
+    reported: Option<Overdue>,
+}
+
+impl Watch {
+    fn new(interval: Duration, tolerance: Tolerance, now: Instant) -> Self {
+        Self { interval, tolerance, last_look: now, known: BTreeMap::new() }
+    }
+
+    fn look(&mut self, now: Instant, activities: Vec<(u32, String, Doing)>) -> Vec<Report> {
+        let longest = 2 * self.interval;
+        let passed = now.saturating_duration_since(self.last_look).min(longest);
+        self.last_look = now;
+        let mut before = std::mem::take(&mut self.known);
+        let mut reports = Vec::new();
+        for (thread, name, Doing { number, what, since, limit }) in activities {
+            let Some(limit) = limit else { continue };
+            let age = now.saturating_duration_since(since);
+            let mut known =
+                before.remove(&number).unwrap_or(Known { seen: Duration::ZERO, since, reported: None });
+            known.seen += age.min(passed);
+            if known.reported.is_none() && known.seen > self.tolerance.deadline(limit) {
+                let overdue = Overdue { thread, name, activity: what.into_owned(), limit, since: age };
+                reports.push(Report::Stuck(overdue.clone()));
+                known.reported = Some(overdue);
+            }
+            self.known.insert(number, known);
+        }
+        reports.extend(before.into_values().filter_map(|ended| {
+            let since = now.saturating_duration_since(ended.since);
+            ended.reported.map(|overdue| Report::WentOn(Overdue { since, ..overdue }))
+        }));
+        reports
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Stuck(overdue) | Self::WentOn(overdue)) = self;
+        let Overdue { thread, name, activity, limit, since } = overdue;
+        let (limit, since) = (limit.as_secs_f64(), since.as_secs_f64());
+        match self {
+            Self::Stuck(_) => write!(
+                f,
+                "the thread {name} ({thread}) is stuck: {activity} for {since:.1} s, expected to take {limit:.1} s at most"
+            ),
+            Self::WentOn(_) => {
+                write!(f, "the thread {name} ({thread}) went on after {since:.1} s: {activity}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::{activity, activity_within};
+    use crossbeam_channel::{RecvTimeoutError, bounded};
+    use std::borrow::Cow;
+
+    const SOON: Duration = Duration::from_secs(20);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn doing(number: u64, what: &'static str, since: Instant, limit: u32) -> (u32, String, Doing) {
+        let limit = Some(limit * SECOND);
+        (7, "worker".to_owned(), Doing { number, what: Cow::Borrowed(what), since, limit })
+    }
+
+    fn overdue(activity: &str, limit: u32, since: u32) -> Overdue {
+        let (thread, name) = (7, "worker".to_owned());
+        Overdue { thread, name, activity: activity.to_owned(), limit: limit * SECOND, since: since * SECOND }
+    }
+
+    /// Looks every two seconds from the start of the activities on, and returns what is said when.
+    fn watched(seconds: u32, limits: &[(u64, &'static str, u32)]) -> Vec<(u32, Report)> {
+        let begin = Instant::now();
+        let mut watch = Watch::new(INTERVAL, TOLERANCE, begin);
+        let mut said = Vec::new();
+        for at in (2..=seconds).step_by(2) {
+            let all =
+                limits.iter().map(|(number, what, limit)| doing(*number, what, begin, *limit)).collect();
+            said.extend(watch.look(begin + at * SECOND, all).into_iter().map(|report| (at, report)));
+        }
+        let end = seconds + 2;
+        said.extend(watch.look(begin + end * SECOND, Vec::new()).into_iter().map(|report| (end, report)));
+        said
+    }
+
+    #[test]
+    fn an_activity_is_reported_once_when_it_is_far_past_its_limit_and_once_when_it_ends() {
+        for (limit, reported) in [(1, 12), (10, 22), (30, 62), (600, 662)] {
+            let said = watched(reported + 100, &[(1, "building", limit)]);
+            let expected = [
+                (reported, Report::Stuck(overdue("building", limit, reported))),
+                (reported + 102, Report::WentOn(overdue("building", limit, reported + 102))),
+            ];
+            assert_eq!(said, expected);
+            assert_eq!(watched(reported - 2, &[(1, "building", limit)]), []);
+        }
+    }
+
+    #[test]
+    fn each_activity_of_a_thread_is_watched_by_itself() {
+        let said = watched(40, &[(1, "building", 20), (2, "asking", 10), (3, "writing", 100)]);
+        let stuck = |activity, limit, at| (at, Report::Stuck(overdue(activity, limit, at)));
+        let went_on = |activity, limit| (42, Report::WentOn(overdue(activity, limit, 42)));
+        let expected = [stuck("asking", 10, 22), went_on("asking", 10)];
+        assert_eq!(said, expected);
+        let said = watched(42, &[(1, "building", 20), (2, "asking", 10)]);
+        assert_eq!(said[..2], [stuck("asking", 10, 22), stuck("building", 20, 42)]);
+    }
+
+    #[test]
+    fn a_process_that_was_stopped_has_no_stuck_threads() {
+        let begin = Instant::now();
+        let mut watch = Watch::new(INTERVAL, TOLERANCE, begin);
+        let at = |watch: &mut Watch, second: u32| {
+            watch.look(begin + second * SECOND, vec![doing(1, "asking", begin, 1)])
+        };
+        assert_eq!(at(&mut watch, 2), []);
+        assert_eq!(at(&mut watch, 3600), [], "an hour passed, and the thread had four seconds of it");
+        assert_eq!(at(&mut watch, 3602), []);
+        assert_eq!(at(&mut watch, 3604), []);
+        assert_eq!(at(&mut watch, 3606), [Report::Stuck(overdue("asking", 1, 3606))]);
+    }
+
+    #[test]
+    fn a_thread_that_is_stuck_is_told_of_until_it_goes_on() {
+        let (say, said) = bounded(16);
+        let tolerance = Tolerance { least: Duration::from_millis(20), most: Duration::from_millis(40) };
+        let interval = Duration::from_millis(2);
+        let of_ours = |report: &Report| {
+            let (Report::Stuck(overdue) | Report::WentOn(overdue)) = report;
+            overdue.name == "watched"
+        };
+        let watchdog = Watchdog::start_with(interval, tolerance, move |report| {
+            if of_ours(&report) {
+                say.send(report).unwrap();
+            }
+        });
+        let (go_on, wait) = bounded::<()>(0);
+        let (tell, id) = bounded(1);
+        let thread = spawn("watched", "tester", move || {
+            tell.send(crate::locks::thread_id()).unwrap();
+            let _not_watched = activity("working");
+            let _in_time = activity_within(SOON, "building");
+            let _stuck = activity_within(Duration::from_millis(1), "asking");
+            let _ = wait.recv();
+        });
+        let id = id.recv_timeout(SOON).unwrap();
+        let first = said.recv_timeout(SOON);
+        let again = said.recv_timeout(50 * interval);
+        drop(go_on);
+        let last = said.recv_timeout(SOON);
+        thread.unwrap().join().unwrap();
+        let Ok(Report::Stuck(stuck)) = first else { panic!("{first:?}") };
+        assert_eq!((stuck.thread, stuck.activity.as_str()), (id, "asking"));
+        assert!(stuck.since >= Duration::from_millis(21), "{stuck:?}");
+        assert_eq!(again, Err(RecvTimeoutError::Timeout), "once in fifty looks");
+        let Ok(Report::WentOn(went_on)) = &last else { panic!("{last:?}") };
+        assert!(went_on.since > stuck.since);
+        assert_eq!((went_on.thread, went_on.activity.as_str()), (id, "asking"));
+        let text = last.as_ref().unwrap().to_string();
+        assert!(text.starts_with(&format!("the thread watched ({id}) went on after 0.")), "{text}");
+        drop(watchdog);
+        assert_eq!(said.recv_timeout(SOON), Err(RecvTimeoutError::Disconnected), "it has ended");
+    }
+}
