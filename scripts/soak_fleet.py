@@ -51,7 +51,7 @@ exec "$SOAK_FAKE_DIB" "$@"
 """
 
 # slog's full format: a date, a level, the message, then `, key: value` pairs.
-LOG_LINE = re.compile(r"^(\w{3} \d\d [\d:]+)(\.\d+) (\w{4}) (.*)$")
+LOG_LINE = re.compile(r"^(\w{3} \d\d [\d:]+)(\.\d+) (\w{4}) (?:[\w.]+: )?(.*)$")
 PAIR = re.compile(r", ([\w -]+): ")
 
 

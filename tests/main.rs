@@ -3,6 +3,7 @@
 
 mod builder;
 mod harness;
+mod logging;
 mod nodepool_client;
 mod nodepool_wait;
 mod support;

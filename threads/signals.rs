@@ -31,8 +31,9 @@ pub struct SignalThread {
 }
 
 impl SignalThread {
-    /// Begins to take signals, which arrive at the returned receiver.
-    pub fn start() -> io::Result<(Self, Receiver<Signal>)> {
+    /// Begins to take signals, which arrive at the returned receiver. `last_words` is called before a second
+    /// signal ends the process.
+    pub fn start(last_words: impl Fn() + Send + 'static) -> io::Result<(Self, Receiver<Signal>)> {
         let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR2])?;
         let handle = signals.handle();
         let (sender, receiver) = bounded(16);
@@ -44,6 +45,7 @@ impl SignalThread {
                     SIGUSR2 => Signal::Dump,
                     _ if stopping => {
                         child::kill_child_groups();
+                        last_words();
                         signal_hook::low_level::exit(128 + signal);
                     }
                     _ => {

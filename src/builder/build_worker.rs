@@ -74,7 +74,7 @@ impl Job for BuildJob {
 }
 
 impl BuildJob {
-    fn build(&self, stop: &StopToken) -> Result<BuildOutcome, ZkError> {
+    fn build(&mut self, stop: &StopToken) -> Result<BuildOutcome, ZkError> {
         let name = &self.image.name;
         if stop.is_stopped() {
             return Ok(BuildOutcome::Cancelled);
@@ -95,7 +95,9 @@ impl BuildJob {
         record.formats.clone_from(&self.image.formats);
         let id = images.create_build(name, &record)?;
         crash_point("build-recorded");
-        let log = self.log.new(slog::o!("build" => id.clone()));
+        // Kept in the job: its outcome is logged where it comes back to.
+        self.log = self.log.new(slog::o!("build" => id.clone()));
+        let (log, name) = (self.log.clone(), &self.image.name);
         info!(log, "building"; "reason" => reason.as_str());
 
         let outcome = self.run_command(&id, stop, &log);

@@ -9,7 +9,7 @@ use super::build_worker::BuildJob;
 use super::crew::{Running, at_provider};
 use super::janitor::CleanupJob;
 use super::manager::NodePoolBuilder;
-use super::plan::{Cleanup, Reason};
+use super::plan::{Cleanup, Garbage, Reason};
 use super::upload_worker::UploadJob;
 use crate::zk::Generation;
 
@@ -117,6 +117,12 @@ impl NodePoolBuilder {
             };
             let pool = if provider.is_some() { &self.crew.cleaners } else { &self.crew.janitor };
             let log = self.log.new(o!("image" => cleanup.image.clone(), "build" => cleanup.build.clone()));
+            let log = match &cleanup.what {
+                Garbage::Upload { provider, upload } | Garbage::MarkUpload { provider, upload, .. } => {
+                    log.new(o!("provider" => provider.clone(), "upload" => upload.clone()))
+                }
+                Garbage::Files | Garbage::Format(_) | Garbage::Abandoned | Garbage::Build(_) => log,
+            };
             let job = CleanupJob {
                 cleanup: cleanup.clone(),
                 provider,

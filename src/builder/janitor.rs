@@ -35,7 +35,7 @@ pub struct CleanupJob {
     pub images_dir: PathBuf,
     /// The records.
     pub images: Images,
-    /// Names the image and the build.
+    /// Names the image and the build, and of an upload its provider and itself.
     pub log: Logger,
 }
 
@@ -207,7 +207,7 @@ impl CleanupJob {
         upload.record.set_state(UploadState::Deleting);
         self.images.under(&lock).write_upload(image, build, provider, &upload).map_err(zk)?;
         crash_point("upload-marked");
-        info!(self.log, "the upload is marked for deletion"; "provider" => provider, "upload" => id, "was" => %was);
+        info!(self.log, "the upload is marked for deletion"; "was" => %was);
         Ok(Done::Removed)
     }
 
@@ -229,7 +229,7 @@ impl CleanupJob {
         crash_point("image-deleted");
         self.images.under(&lock).delete_upload(image, build, provider, id).map_err(zk)?;
         crash_point("upload-removed");
-        info!(self.log, "the upload is deleted"; "provider" => provider, "upload" => id);
+        info!(self.log, "the upload is deleted");
         Ok(Done::Removed)
     }
 

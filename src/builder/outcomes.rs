@@ -39,7 +39,7 @@ impl NodePoolBuilder {
                 true
             }
             Err(panic) => {
-                error!(done.job.log, "a build worker panicked; this is a bug"; "message" => panic.0);
+                error!(done.job.log, "a build worker panicked; this is a bug"; "panic" => panic.0);
                 true
             }
         };
@@ -72,7 +72,7 @@ impl NodePoolBuilder {
                 true
             }
             Err(panic) => {
-                error!(job.log, "an upload worker panicked; this is a bug"; "message" => panic.0);
+                error!(job.log, "an upload worker panicked; this is a bug"; "panic" => panic.0);
                 true
             }
         };

@@ -16,7 +16,7 @@ pub(super) struct Arguments {
     #[arg(short = 's', value_name = "FILE")]
     pub(super) secure: Option<PathBuf>,
 
-    /// The logging configuration; accepted and not read yet
+    /// The logging configuration, as nodepool-builder has it; checked by config-validate
     #[arg(short = 'l', value_name = "FILE")]
     pub(super) log_config: Option<PathBuf>,
 

@@ -19,12 +19,14 @@ mod screen;
 mod table;
 mod wait;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 use nodepool_threads::register_main;
 
 use crate::config::{ConfigFiles, Env};
+use crate::logging::LogSettings;
 use args::{Arguments, Command};
 use connection::Connection;
 use failure::Failure;
@@ -46,15 +48,12 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
-    if arguments.log_config.is_some() {
-        output::warn("the logging configuration (-l) is not read by this version");
-    }
     let files = ConfigFiles::new(&arguments.config, arguments.secure.as_deref(), Env::of_process());
     if let Command::ConfigValidate = &arguments.command {
-        return validate(&files);
+        return validate(&files, arguments.log_config.as_deref());
     }
     let config = files.load()?.config;
-    let log = output::logger(arguments.debug);
+    let (log, _writers) = output::logger(arguments.debug, arguments.log_config.as_deref())?;
     let connect = || Connection::open(&config, &log);
     match &arguments.command {
         Command::ConfigValidate => Ok(()),
@@ -69,9 +68,12 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
 }
 
-/// Shows everything that is wrong with the configuration, unknown keys included.
-fn validate(files: &ConfigFiles) -> Result<(), Failure> {
-    let problems = files.validate();
+/// Shows everything that is wrong with the configuration, unknown keys included, and with that of the log.
+fn validate(files: &ConfigFiles, logging: Option<&Path>) -> Result<(), Failure> {
+    let mut problems = files.validate();
+    if let Some(Err(error)) = logging.map(LogSettings::read) {
+        problems.extend(error.into_problems());
+    }
     if problems.is_empty() {
         return output::print(&format!("{}: no problems found\n", files.main().display()));
     }

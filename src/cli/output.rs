@@ -1,10 +1,12 @@
 //! The standard streams: what was asked for goes to standard output, everything else to standard error.
 
 use std::io::{self, Write};
+use std::path::Path;
 
-use slog::{Discard, Drain, Logger, o};
+use slog::{Discard, Logger, o};
 
 use super::failure::Failure;
+use crate::logging::{LogSettings, Logging, Stream, Writers};
 
 /// Writes to standard output.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
@@ -24,11 +26,14 @@ pub(super) fn warn(what: &str) {
     complain(&format!("nodepool: warning: {what}"));
 }
 
-/// The log on standard error; without `debug` nothing is logged, for what a user must know is told to them.
-pub(super) fn logger(debug: bool) -> Logger {
-    if !debug {
-        return Logger::root(Discard, o!());
-    }
-    let stderr = slog_term::PlainSyncDecorator::new(io::stderr());
-    Logger::root(slog_term::FullFormat::new(stderr).build().ignore_res(), o!())
+/// The log on standard error with `debug`, or else where the logging configuration says. With neither nothing is
+/// logged, for what a user must know is told to them. The writers are to be kept until all is said.
+pub(super) fn logger(debug: bool, config: Option<&Path>) -> Result<(Logger, Option<Writers>), Failure> {
+    let settings = match config {
+        _ if debug => LogSettings::console(Stream::Stderr, true),
+        Some(file) => LogSettings::read(file)?,
+        None => return Ok((Logger::root(Discard, o!()), None)),
+    };
+    let (logging, writers) = Logging::start(settings, "nodepool").map_err(Failure::because)?;
+    Ok((logging.log().clone(), Some(writers)))
 }

@@ -62,7 +62,8 @@ impl ConfigFiles {
     }
 }
 
-fn read_text(path: &Path) -> Result<String, FileProblem> {
+/// The text of a file that may well be wrong.
+pub(crate) fn read_text(path: &Path) -> Result<String, FileProblem> {
     let problem = |message: String| FileProblem::error(path, "", message);
     let mut bytes = Vec::new();
     File::open(path)

@@ -20,7 +20,7 @@ mod suggest;
 #[cfg(test)]
 mod testing;
 mod watch;
-mod yaml;
+pub(crate) mod yaml;
 mod yaml_numbers;
 mod zookeeper;
 
@@ -31,8 +31,10 @@ use std::sync::Arc;
 use nodepool_drivers::api::ProviderConfig;
 
 pub use diskimage::DiskImage;
+pub(crate) use files::read_text;
 pub use files::{ConfigFiles, Snapshot};
 pub use launcher::{Label, LauncherConfig, WebApp};
+pub(crate) use problem::in_file_order;
 pub use problem::{ConfigError, FileProblem};
 pub use substitute::Env;
 pub use watch::ConfigWatch;

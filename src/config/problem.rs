@@ -20,7 +20,7 @@ pub struct FileProblem {
 
 impl FileProblem {
     /// An error at `path` of `file`.
-    pub(super) fn error(file: &Path, path: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(crate) fn error(file: &Path, path: impl Into<String>, message: impl Into<String>) -> Self {
         let problem = Problem { severity: Severity::Error, path: path.into(), message: message.into() };
         Self { file: file.to_owned(), problem }
     }
@@ -39,7 +39,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    pub(super) fn new(problems: Vec<FileProblem>) -> Self {
+    pub(crate) fn new(problems: Vec<FileProblem>) -> Self {
         debug_assert!(problems.iter().any(|found| found.problem.severity == Severity::Error));
         Self { problems }
     }
@@ -78,7 +78,7 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 /// Brings the problems of one file into the order in which `root` has the places that they name.
-pub(super) fn in_file_order(file: &Path, root: &Value, mut problems: Vec<Problem>) -> Vec<FileProblem> {
+pub(crate) fn in_file_order(file: &Path, root: &Value, mut problems: Vec<Problem>) -> Vec<FileProblem> {
     problems.sort_by_cached_key(|problem| place(root, &problem.path));
     problems.into_iter().map(|problem| FileProblem { file: file.to_owned(), problem }).collect()
 }

@@ -17,7 +17,7 @@ use super::yaml_numbers::{Respell, has_numbers};
 const MOST_BYTES: usize = 16 << 20;
 
 /// The tree that `text` stands for; [`Value::Null`] when there is nothing in it.
-pub(super) fn parse(text: &str) -> Result<Value, Problem> {
+pub(crate) fn parse(text: &str) -> Result<Value, Problem> {
     if text.lines().all(|line| line.trim_start().starts_with('#') || line.trim().is_empty()) {
         return Ok(Value::Null);
     }

@@ -12,11 +12,11 @@ use nodepool_threads::{
 };
 use slog::{Logger, debug, error, info, warn};
 
-use super::logging;
 use super::pid_file::PidFile;
 use super::stop_limit::StopLimit;
 use crate::builder::{NodepoolBuilderApp, Options, Stopped};
 use crate::config::{ConfigFiles, Env, Loaded};
+use crate::logging::{LogSettings, Logging, Stream};
 
 const NAME: &str = "nodepool-builder";
 
@@ -35,7 +35,7 @@ struct Arguments {
     #[arg(short = 's', value_name = "FILE")]
     secure: Option<PathBuf>,
 
-    /// The logging configuration (accepted, but not read yet: the default logging is used)
+    /// The logging configuration: a YAML file of ours, or a file of the original's in YAML or ini form
     #[arg(short = 'l', value_name = "FILE")]
     logging: Option<PathBuf>,
 
@@ -91,12 +91,17 @@ pub fn builder_main() -> ExitCode {
         Ok(loaded) => loaded,
         Err(error) => return refuse(&error.to_string()),
     };
+    let logging = match log_settings(&arguments) {
+        Ok(settings) => settings,
+        Err(why) => return refuse(&why),
+    };
     if arguments.debug || arguments.foreground {
-        let log = logging::foreground(arguments.debug);
-        return run(&arguments, &files, loaded, &log, || Ok(())).unwrap_or_else(|why| refuse(&why));
+        return Logging::start(logging, NAME)
+            .and_then(|(logging, _writers)| run(&arguments, &files, loaded, &logging, || Ok(())))
+            .unwrap_or_else(|why| refuse(&why));
     }
     let pid_file = std::path::absolute(&arguments.pid_file).unwrap_or_else(|_| arguments.pid_file.clone());
-    become_daemon(&arguments, &files, loaded, &pid_file)
+    become_daemon(&arguments, &files, loaded, logging, &pid_file)
 }
 
 fn refuse(why: &str) -> ExitCode {
@@ -108,16 +113,34 @@ fn refuse(why: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn become_daemon(arguments: &Arguments, files: &ConfigFiles, loaded: Loaded, pid_file: &Path) -> ExitCode {
+/// What `-l` says; else the default files of a daemon, or standard output in the foreground.
+fn log_settings(arguments: &Arguments) -> Result<LogSettings, String> {
+    match &arguments.logging {
+        Some(file) => LogSettings::read(file).map_err(|error| error.to_string()),
+        None if arguments.debug || arguments.foreground => {
+            Ok(LogSettings::console(Stream::Stdout, arguments.debug))
+        }
+        None => Ok(LogSettings::daemon(NAME)),
+    }
+}
+
+fn become_daemon(
+    arguments: &Arguments,
+    files: &ConfigFiles,
+    loaded: Loaded,
+    logging: LogSettings,
+    pid_file: &Path,
+) -> ExitCode {
     let startup = match detach() {
         Ok(Detached::Daemon(startup)) => startup,
         Ok(Detached::Starter(Ok(()))) => return ExitCode::SUCCESS,
         Ok(Detached::Starter(Err(why))) => return refuse(&why),
         Err(error) => return refuse(&format!("cannot become a daemon: {error}")),
     };
-    let prepared = PidFile::lock(pid_file)
-        .and_then(|pid| Ok((pid, logging::daemon(NAME).map_err(|error| error.to_string())?)));
-    let (mut pid, log) = match prepared {
+    let prepared =
+        PidFile::lock(pid_file).and_then(|pid| Ok((Logging::start(logging.in_background(), NAME)?, pid)));
+    // The writers go last, so that the log has all that was said.
+    let ((logging, _writers), mut pid) = match prepared {
         Ok(prepared) => prepared,
         Err(why) => {
             startup.failed(&why);
@@ -125,7 +148,7 @@ fn become_daemon(arguments: &Arguments, files: &ConfigFiles, loaded: Loaded, pid
         }
     };
     let mut startup = Some(startup);
-    let ended = run(arguments, files, loaded, &log, || {
+    let ended = run(arguments, files, loaded, &logging, || {
         pid.write()?;
         let told = startup.take().map(|startup| startup.succeeded());
         told.unwrap_or(Ok(())).map_err(|error| format!("cannot detach from the terminal: {error}"))
@@ -144,27 +167,29 @@ fn run(
     arguments: &Arguments,
     files: &ConfigFiles,
     loaded: Loaded,
-    log: &Logger,
+    logging: &Logging,
     started: impl FnOnce() -> Result<(), String>,
 ) -> Result<ExitCode, String> {
     let _main = register_main();
-    logging::log_panics(log);
+    let log = logging.log();
+    logging.log_panics();
     info!(log, "starting"; "program" => NAME, "version" => env!("CARGO_PKG_VERSION"));
-    if let Some(file) = &arguments.logging {
-        warn!(log, "logging configurations are not read yet, the default logging is used"; "file" => %file.display());
-    }
     let options = Options {
         build_workers: arguments.build_workers,
         upload_workers: arguments.upload_workers,
         cleanup_interval: Some(arguments.cleanup_interval).filter(|interval| !interval.is_zero()),
     };
-    let running = SignalThread::start().map_err(|error| format!("cannot take signals: {error}")).and_then(
-        |(signal_thread, signals)| {
+    let last_words = {
+        let logging = logging.clone();
+        move || logging.last_words()
+    };
+    let running = SignalThread::start(last_words)
+        .map_err(|error| format!("cannot take signals: {error}"))
+        .and_then(|(signal_thread, signals)| {
             let app = NodepoolBuilderApp::start(files, loaded, options, log)?;
             started()?;
             Ok((signal_thread, signals, app))
-        },
-    );
+        });
     let (_signal_thread, signals, app) = match running {
         Ok(running) => running,
         Err(why) => {
@@ -173,8 +198,8 @@ fn run(
         }
     };
     let watchdog = watch_threads(log);
-    let asked = wait_for_stop(&signals, &app, log);
-    let _limit = StopLimit::start(log);
+    let asked = wait_for_stop(&signals, &app, logging);
+    let _limit = StopLimit::start(logging);
     let stopped = app.stop();
     // Within the limit too: it may be in the middle of a report.
     drop(watchdog);
@@ -200,7 +225,8 @@ fn watch_threads(log: &Logger) -> Option<Watchdog> {
 }
 
 /// Waits until a signal asks for the stop. False if the builder has ended by itself.
-fn wait_for_stop(signals: &Receiver<Signal>, app: &NodepoolBuilderApp, log: &Logger) -> bool {
+fn wait_for_stop(signals: &Receiver<Signal>, app: &NodepoolBuilderApp, logging: &Logging) -> bool {
+    let log = logging.log();
     loop {
         select! {
             recv(app.ended()) -> _ => {
@@ -209,7 +235,10 @@ fn wait_for_stop(signals: &Receiver<Signal>, app: &NodepoolBuilderApp, log: &Log
             }
             recv(signals) -> signal => match signal {
                 Ok(Signal::Stop) | Err(_) => return true,
-                Ok(Signal::Reload) => debug!(log, "SIGHUP: the configuration is watched, nothing to do"),
+                Ok(Signal::Reload) => {
+                    logging.reopen();
+                    debug!(log, "SIGHUP: the log is opened anew; the configuration is watched anyway");
+                }
                 Ok(Signal::Dump) => say_what_threads_do(log),
             },
         }

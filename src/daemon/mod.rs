@@ -1,8 +1,7 @@
 //! What every daemon of Nodepool has in common, and the daemons' command lines: becoming a daemon, the pid
-//! file, logging, signals.
+//! file, signals.
 
 mod builder;
-mod logging;
 mod pid_file;
 mod stop_limit;
 

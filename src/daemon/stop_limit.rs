@@ -4,10 +4,13 @@ use std::process;
 use std::time::Duration;
 
 use nodepool_threads::{Interrupted, StopSource, Thread, kill_child_groups, spawn};
-use slog::{Logger, error};
+use slog::error;
 
-/// Within ten seconds of the request a daemon has ended, whatever its threads are waiting for.
-const LIMIT: Duration = Duration::from_millis(9500);
+use crate::logging::Logging;
+
+/// Within ten seconds of the request a daemon has ended, whatever its threads are waiting for. The log may take the
+/// last half of a second.
+const LIMIT: Duration = Duration::from_millis(9300);
 
 /// Ends the process, with all it has started, unless it is dropped before the limit.
 pub(super) struct StopLimit {
@@ -18,14 +21,15 @@ pub(super) struct StopLimit {
 
 impl StopLimit {
     /// The limit counts from now.
-    pub(super) fn start(log: &Logger) -> Self {
+    pub(super) fn start(logging: &Logging) -> Self {
         let stop = StopSource::new();
-        let (token, log) = (stop.token(), log.clone());
+        let (token, logging) = (stop.token(), logging.clone());
         // Without a thread the stop has no limit, which is no reason not to stop.
         let thread = spawn("stop-limit", "stop limit", move || {
             if token.wait(LIMIT) != Err(Interrupted::Stopped) {
-                error!(log, "the stop takes too long: leaving at once");
+                error!(logging.log(), "the stop takes too long: leaving at once");
                 kill_child_groups();
+                logging.last_words();
                 process::exit(1);
             }
         });

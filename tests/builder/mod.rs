@@ -10,6 +10,8 @@ mod crashes;
 mod detached;
 mod ensemble;
 mod fleet;
+mod logging;
+mod logging_troubles;
 mod opening;
 mod original;
 mod providers;

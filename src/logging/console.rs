@@ -1,0 +1,70 @@
+//! A standard stream as an output. It may be a terminal that is stopped, or a pipe that nobody reads: a write is
+//! only begun when it will not block, so that the writer can be told to end.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::line::Line;
+use super::settings::Stream;
+use super::writer::Sink;
+
+/// How long a stream may take nothing before that counts as a failure, to be tried again.
+const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+
+/// A pipe that can be written to takes as much at once.
+const PIECE: usize = 4096;
+
+/// A standard stream.
+pub(super) struct Console {
+    stream: Stream,
+    /// As much of the current line is written.
+    written: usize,
+}
+
+impl Console {
+    pub(super) fn new(stream: Stream) -> Self {
+        Self { stream, written: 0 }
+    }
+}
+
+impl Sink for Console {
+    fn write(&mut self, line: &Line) -> io::Result<()> {
+        let (stdout, stderr) = (io::stdout(), io::stderr());
+        let out = match self.stream {
+            Stream::Stdout => stdout.as_fd(),
+            Stream::Stderr => stderr.as_fd(),
+        };
+        let bytes = line.text.as_bytes();
+        while self.written < bytes.len() {
+            wait(out)?;
+            let end = bytes.len().min(self.written + PIECE);
+            match rustix::io::write(out, &bytes[self.written..end]) {
+                Ok(count) => self.written += count,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.written = 0;
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Waits until something can be written. A failure is left to the write.
+pub(super) fn wait(out: BorrowedFd<'_>) -> io::Result<()> {
+    loop {
+        match poll(&mut [PollFd::new(&out, PollFlags::OUT)], Some(&PATIENCE)) {
+            Ok(0) => return Err(io::Error::new(io::ErrorKind::WouldBlock, "nobody reads it")),
+            // Ready, or broken: then the write says how.
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
