@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 
 use crate::locks::Mutex;
 use crate::registry::{Thread, spawn};
+use crate::signals::unblocked;
 use crate::stop::{Interrupted, StopToken, Waited};
 
 /// How long a process may take to clean up that is dropped without having ended: a panic, most likely.
@@ -50,7 +51,7 @@ pub struct ChildGroup {
 impl ChildGroup {
     /// Starts `command` in a process group of its own. `name` names the thread that waits for it.
     pub fn spawn(command: &mut Command, name: &str) -> io::Result<Self> {
-        let child = command.process_group(0).spawn()?;
+        let child = unblocked(|| command.process_group(0).spawn())?;
         let group = Pid::from_child(&child);
         GROUPS.lock().push(group);
         let (tell, ended) = bounded::<()>(0);
@@ -173,6 +174,17 @@ mod tests {
         let mut child = shell("trap '' TERM; while :; do sleep 600; done");
         let status = child.terminate(Duration::from_millis(50)).unwrap();
         assert!(status.code().is_none(), "ended by {status}");
+    }
+
+    #[test]
+    fn a_child_takes_the_signals_that_its_starter_blocks() {
+        use std::os::unix::process::ExitStatusExt as _;
+        // In a thread of its own, whose mask goes with it.
+        let status = std::thread::spawn(|| {
+            crate::block_signals().unwrap();
+            shell("kill -USR2 $$; exit 7").wait(&StopSource::new().token()).unwrap().unwrap()
+        });
+        assert_eq!(status.join().unwrap().signal(), Some(signal_hook::consts::SIGUSR2));
     }
 
     #[test]

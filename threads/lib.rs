@@ -11,8 +11,10 @@ mod leftovers;
 mod locks;
 mod memory;
 mod pool;
+mod privileges;
 mod registry;
 mod signals;
+mod stacks;
 mod stop;
 mod waker;
 mod watchdog;
@@ -24,8 +26,12 @@ pub use leftovers::{Leftovers, Mark};
 pub use locks::{Condvar, Cycle, Link, LockId, LockInfo, LockUser, Mutex, MutexGuard, deadlocks, locks};
 pub use memory::{give_memory_back, trim_memory};
 pub use pool::{Finished, Job, Panicked, Pool};
+pub use privileges::{
+    Account, change_environment, close_inherited_files, default_signals, group_named, no_core_dumps,
+};
 pub use registry::{Activity, Thread, ThreadInfo, activity, activity_within, register_main, spawn, threads};
-pub use signals::{Signal, SignalThread};
+pub use signals::{Signal, SignalThread, block_signals};
+pub use stacks::{Frame, StackDumper, ThreadStack};
 pub use stop::{Interrupted, StopSource, StopToken, Waited};
 pub use waker::Waker;
 pub use watchdog::{Overdue, Report, Watchdog};

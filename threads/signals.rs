@@ -2,8 +2,13 @@
 //!
 //! The first SIGINT or SIGTERM asks for a stop; a second one ends the process at once, with all child
 //! process groups, because a stop that hangs must not need `kill -9`.
+//!
+//! Every other thread blocks these signals ([`block_signals`]), so that they interrupt no system call of its work. A thread has
+//! the mask of the one that starts it, and so has a process, which must not keep it: see [`unblocked`].
 
 use std::io;
+use std::mem::MaybeUninit;
+use std::ptr;
 
 use crossbeam_channel::{Receiver, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
@@ -12,6 +17,9 @@ use signal_hook::iterator::{Handle, Signals};
 use crate::child;
 use crate::registry::{Thread, spawn};
 
+/// The signals that are taken.
+const TAKEN: [i32; 4] = [SIGHUP, SIGINT, SIGTERM, SIGUSR2];
+
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
@@ -19,8 +27,6 @@ pub enum Signal {
     Stop,
     /// SIGHUP: look at the files again.
     Reload,
-    /// SIGUSR2: say what every thread is doing.
-    Dump,
 }
 
 /// The thread that takes signals. Dropping it ends the thread; the signals then do nothing.
@@ -31,18 +37,29 @@ pub struct SignalThread {
 }
 
 impl SignalThread {
-    /// Begins to take signals, which arrive at the returned receiver. `last_words` is called before a second
-    /// signal ends the process.
-    pub fn start(last_words: impl Fn() + Send + 'static) -> io::Result<(Self, Receiver<Signal>)> {
-        let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR2])?;
+    /// Begins to take signals. SIGUSR2 calls `dump`, which must not wait for anything: the thread that runs the
+    /// daemon may be stuck, and that is when a dump is wanted. The others arrive at the returned receiver.
+    /// `last_words` is called before a second signal ends the process.
+    ///
+    /// To be called by a thread that has called [`block_signals`] before it started any other.
+    pub fn start(
+        dump: impl Fn() + Send + 'static,
+        last_words: impl Fn() + Send + 'static,
+    ) -> io::Result<(Self, Receiver<Signal>)> {
+        let mut signals = Signals::new(TAKEN)?;
         let handle = signals.handle();
         let (sender, receiver) = bounded(16);
         let thread = spawn("signals", "signals", move || {
+            // Fails for a signal that does not exist only.
+            let _ = change(libc::SIG_UNBLOCK, &mask());
             let mut stopping = false;
             for signal in signals.forever() {
                 let message = match signal {
                     SIGHUP => Signal::Reload,
-                    SIGUSR2 => Signal::Dump,
+                    SIGUSR2 => {
+                        dump();
+                        continue;
+                    }
                     _ if stopping => {
                         child::kill_child_groups();
                         last_words();
@@ -64,5 +81,53 @@ impl SignalThread {
 impl Drop for SignalThread {
     fn drop(&mut self) {
         self.handle.close();
+    }
+}
+
+/// Runs `start`, which starts a process, with the signals unblocked, as the process shall have them.
+///
+/// A signal may come to the caller meanwhile. Starting a process has no system call that it could interrupt
+/// without being repeated. Changing the mask in the child instead would take a `fork` of the whole process
+/// where the system has something faster, and a moment in which the child has our handlers, but not our
+/// threads.
+pub(crate) fn unblocked<T>(start: impl FnOnce() -> T) -> T {
+    let before = change(libc::SIG_UNBLOCK, &mask());
+    let result = start();
+    if let Ok(before) = before {
+        // Fails for a mask that is none only.
+        let _ = change(libc::SIG_SETMASK, &before);
+    }
+    result
+}
+
+/// Has the calling thread, and all threads that it starts from now on, block the signals. They wait until there
+/// is a [`SignalThread`].
+pub fn block_signals() -> io::Result<()> {
+    change(libc::SIG_BLOCK, &mask()).map(drop)
+}
+
+fn mask() -> libc::sigset_t {
+    // SAFETY: sigemptyset(3) fills in the whole of it, and the others change what is filled in.
+    #[expect(unsafe_code, reason = "masks of signals exist in the C library only")]
+    unsafe {
+        let mut mask = MaybeUninit::uninit();
+        libc::sigemptyset(mask.as_mut_ptr());
+        for signal in TAKEN {
+            libc::sigaddset(mask.as_mut_ptr(), signal);
+        }
+        mask.assume_init()
+    }
+}
+
+/// Changes the calling thread's mask, and returns the one before.
+fn change(how: i32, mask: &libc::sigset_t) -> io::Result<libc::sigset_t> {
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: both are masks that live during the call, and `before` is filled in if it succeeds.
+    #[expect(unsafe_code, reason = "there is no safe way to block signals")]
+    unsafe {
+        match libc::pthread_sigmask(how, ptr::from_ref(mask), before.as_mut_ptr()) {
+            0 => Ok(before.assume_init()),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
     }
 }

@@ -22,7 +22,7 @@ mod wait;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 use nodepool_threads::register_main;
 
 use crate::config::{ConfigFiles, Env};
@@ -30,6 +30,11 @@ use crate::logging::LogSettings;
 use args::{Arguments, Command};
 use connection::Connection;
 use failure::Failure;
+
+/// The definition of the command line, for manual pages and completions.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
 
 /// Runs the client with the arguments of this process.
 pub fn main() -> ExitCode {

@@ -1,91 +1,35 @@
 //! `nodepool-builder`: its command line, its start and its stop (spec/cli.md).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use clap::Parser;
+use clap::Parser as _;
 use crossbeam_channel::{Receiver, select};
 use nodepool_threads::{
-    Detached, Report, Signal, SignalThread, Watchdog, detach, give_memory_back, kill_child_groups,
-    register_main, threads,
+    Detached, Signal, SignalThread, block_signals, default_signals, detach, give_memory_back,
+    kill_child_groups, register_main,
 };
-use slog::{Logger, debug, error, info, warn};
+use slog::{debug, error, info};
 
+use super::arguments::{Arguments, NAME};
 use super::pid_file::PidFile;
+use super::settle::settle;
+use super::stack_dump::{Fallback, StackDumps};
 use super::stop_limit::StopLimit;
 use crate::builder::{NodepoolBuilderApp, Options, Stopped};
 use crate::config::{ConfigFiles, Env, Loaded};
-use crate::logging::{LogSettings, Logging, Stream};
-
-const NAME: &str = "nodepool-builder";
-
-/// Builds disk images with diskimage-builder, uploads them to providers, and cleans up after them.
-///
-/// Without -d or -f it becomes a daemon. SIGINT and SIGTERM stop it within ten seconds: running builds and
-/// uploads are cancelled and cleaned up. A second one ends it at once.
-#[derive(Debug, Parser)]
-#[command(name = NAME, version)]
-struct Arguments {
-    /// The configuration file
-    #[arg(short = 'c', value_name = "FILE", default_value = "/etc/nodepool/nodepool.yaml")]
-    config: PathBuf,
-
-    /// The secure file, with what must not be world-readable
-    #[arg(short = 's', value_name = "FILE")]
-    secure: Option<PathBuf>,
-
-    /// The logging configuration: a YAML file of ours, or a file of the original's in YAML or ini form
-    #[arg(short = 'l', value_name = "FILE")]
-    logging: Option<PathBuf>,
-
-    /// The pid file of the daemon
-    #[arg(short = 'p', value_name = "FILE", default_value = "/var/run/nodepool/nodepool-builder.pid")]
-    pid_file: PathBuf,
-
-    /// Stay in the foreground and log everything
-    #[arg(short = 'd')]
-    debug: bool,
-
-    /// Stay in the foreground
-    #[arg(short = 'f')]
-    foreground: bool,
-
-    /// How many images are built at the same time
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = workers)]
-    build_workers: usize,
-
-    /// How many uploads run at the same time
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = workers)]
-    upload_workers: usize,
-
-    /// How often to look for what must be cleaned up without a change telling of it; 0 cleans up nothing
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = interval)]
-    cleanup_interval: Duration,
-}
-
-/// Far more than any machine can use, and far less than would exhaust it.
-const MAX_WORKERS: usize = 256;
-
-fn workers(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(number) if number <= MAX_WORKERS => Ok(number),
-        _ => Err(format!("expected a whole number from 0 to {MAX_WORKERS}")),
-    }
-}
-
-fn interval(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    // Below that it would only burn the processor, and above it no clock can count.
-    let sane = Duration::from_millis(100)..=Duration::from_secs(366 * 24 * 3600);
-    let wanted = seconds.filter(|interval| interval.is_zero() || sane.contains(interval));
-    wanted.ok_or_else(|| "expected 0, or a number of seconds from 0.1 to a year".to_owned())
-}
+use crate::logging::{LogSettings, Logging, Stream, Writers};
 
 /// The program.
 pub fn builder_main() -> ExitCode {
+    default_signals();
     give_memory_back();
     let arguments = Arguments::parse();
+    let pid_file = std::path::absolute(&arguments.pid_file).unwrap_or_else(|_| arguments.pid_file.clone());
+    if let Err(why) = settle(&arguments, (!arguments.in_foreground()).then_some(&pid_file)) {
+        return refuse(&why);
+    }
+    // As the user, who has to read the files at each change as well.
     let files = ConfigFiles::new(&arguments.config, arguments.secure.as_deref(), Env::of_process());
     let loaded = match files.load() {
         Ok(loaded) => loaded,
@@ -95,12 +39,11 @@ pub fn builder_main() -> ExitCode {
         Ok(settings) => settings,
         Err(why) => return refuse(&why),
     };
-    if arguments.debug || arguments.foreground {
-        return Logging::start(logging, NAME)
-            .and_then(|(logging, _writers)| run(&arguments, &files, loaded, &logging, || Ok(())))
+    if arguments.in_foreground() {
+        return start_logging(logging)
+            .and_then(|(logging, _writers)| run(&arguments, &files, loaded, &logging, &pid_file, || Ok(())))
             .unwrap_or_else(|why| refuse(&why));
     }
-    let pid_file = std::path::absolute(&arguments.pid_file).unwrap_or_else(|_| arguments.pid_file.clone());
     become_daemon(&arguments, &files, loaded, logging, &pid_file)
 }
 
@@ -117,11 +60,15 @@ fn refuse(why: &str) -> ExitCode {
 fn log_settings(arguments: &Arguments) -> Result<LogSettings, String> {
     match &arguments.logging {
         Some(file) => LogSettings::read(file).map_err(|error| error.to_string()),
-        None if arguments.debug || arguments.foreground => {
-            Ok(LogSettings::console(Stream::Stdout, arguments.debug))
-        }
+        None if arguments.in_foreground() => Ok(LogSettings::console(Stream::Stdout, arguments.debug)),
         None => Ok(LogSettings::daemon(NAME)),
     }
+}
+
+/// Starts logging, and with it the first threads: from here on signals wait for the thread that takes them.
+fn start_logging(settings: LogSettings) -> Result<(Logging, Writers), String> {
+    block_signals().map_err(|error| format!("cannot block signals: {error}"))?;
+    Logging::start(settings, NAME)
 }
 
 fn become_daemon(
@@ -137,8 +84,7 @@ fn become_daemon(
         Ok(Detached::Starter(Err(why))) => return refuse(&why),
         Err(error) => return refuse(&format!("cannot become a daemon: {error}")),
     };
-    let prepared =
-        PidFile::lock(pid_file).and_then(|pid| Ok((Logging::start(logging.in_background(), NAME)?, pid)));
+    let prepared = PidFile::lock(pid_file).and_then(|pid| Ok((start_logging(logging.in_background())?, pid)));
     // The writers go last, so that the log has all that was said.
     let ((logging, _writers), mut pid) = match prepared {
         Ok(prepared) => prepared,
@@ -148,7 +94,7 @@ fn become_daemon(
         }
     };
     let mut startup = Some(startup);
-    let ended = run(arguments, files, loaded, &logging, || {
+    let ended = run(arguments, files, loaded, &logging, pid_file, || {
         pid.write()?;
         let told = startup.take().map(|startup| startup.succeeded());
         told.unwrap_or(Ok(())).map_err(|error| format!("cannot detach from the terminal: {error}"))
@@ -168,6 +114,7 @@ fn run(
     files: &ConfigFiles,
     loaded: Loaded,
     logging: &Logging,
+    pid_file: &Path,
     started: impl FnOnce() -> Result<(), String>,
 ) -> Result<ExitCode, String> {
     let _main = register_main();
@@ -179,11 +126,11 @@ fn run(
         upload_workers: arguments.upload_workers,
         cleanup_interval: Some(arguments.cleanup_interval).filter(|interval| !interval.is_zero()),
     };
-    let last_words = {
-        let logging = logging.clone();
-        move || logging.last_words()
-    };
-    let running = SignalThread::start(last_words)
+    let fallback = Fallback::beside(pid_file, arguments.in_foreground());
+    let (dumps, asker) = StackDumps::start(logging, fallback)
+        .map_err(|error| format!("cannot start the thread for stack dumps: {error}"))?;
+    let last_words = logging.clone();
+    let running = SignalThread::start(move || asker.ask(), move || last_words.last_words())
         .map_err(|error| format!("cannot take signals: {error}"))
         .and_then(|(signal_thread, signals)| {
             let app = NodepoolBuilderApp::start(files, loaded, options, log)?;
@@ -197,12 +144,11 @@ fn run(
             return Err(why);
         }
     };
-    let watchdog = watch_threads(log);
     let asked = wait_for_stop(&signals, &app, logging);
     let _limit = StopLimit::start(logging);
     let stopped = app.stop();
-    // Within the limit too: it may be in the middle of a report.
-    drop(watchdog);
+    // Within the limit too: a dump may be being made.
+    drop(dumps);
     Ok(match stopped {
         Stopped::Clean if asked => ExitCode::SUCCESS,
         Stopped::Clean => ExitCode::FAILURE,
@@ -212,16 +158,6 @@ fn run(
             ExitCode::FAILURE
         }
     })
-}
-
-/// Logs threads that are stuck. Without room for another thread nobody does.
-fn watch_threads(log: &Logger) -> Option<Watchdog> {
-    let for_reports = log.clone();
-    let started = Watchdog::start(move |report| match &report {
-        Report::Stuck(_) => error!(for_reports, "{report}"),
-        Report::WentOn(_) => warn!(for_reports, "{report}"),
-    });
-    started.inspect_err(|error| warn!(log, "stuck threads will not be noticed"; "reason" => %error)).ok()
 }
 
 /// Waits until a signal asks for the stop. False if the builder has ended by itself.
@@ -239,20 +175,7 @@ fn wait_for_stop(signals: &Receiver<Signal>, app: &NodepoolBuilderApp, logging: 
                     logging.reopen();
                     debug!(log, "SIGHUP: the log is opened anew; the configuration is watched anyway");
                 }
-                Ok(Signal::Dump) => say_what_threads_do(log),
             },
         }
-    }
-}
-
-fn say_what_threads_do(log: &Logger) {
-    for thread in threads() {
-        let doing: Vec<String> = thread
-            .activities
-            .iter()
-            .map(|(what, since)| format!("{what} for {:.1} s", since.as_secs_f64()))
-            .collect();
-        debug!(log, "thread"; "name" => thread.name, "role" => thread.role, "id" => thread.id,
-            "age in s" => thread.age.as_secs(), "doing" => doing.join(" > "));
     }
 }

@@ -69,8 +69,9 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        // A file that cannot be removed is recognised as stale by its missing lock.
-        let _ = fs::remove_file(&self.path);
+        // In a directory of root's the user that we are cannot remove it. A file that keeps its number is recognised
+        // as stale by its missing lock.
+        let _ = fs::remove_file(&self.path).or_else(|_| self.file.set_len(0));
     }
 }
 

@@ -37,16 +37,7 @@ impl Sink for Console {
             Stream::Stdout => stdout.as_fd(),
             Stream::Stderr => stderr.as_fd(),
         };
-        let bytes = line.text.as_bytes();
-        while self.written < bytes.len() {
-            wait(out)?;
-            let end = bytes.len().min(self.written + PIECE);
-            match rustix::io::write(out, &bytes[self.written..end]) {
-                Ok(count) => self.written += count,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        write(out, line.text.as_bytes(), &mut self.written)?;
         self.written = 0;
         Ok(())
     }
@@ -54,6 +45,25 @@ impl Sink for Console {
     fn reopen(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Writes to standard error without the log: for what must be seen although that is stuck.
+pub fn write_to_stderr(text: &str) -> io::Result<()> {
+    write(io::stderr().as_fd(), text.as_bytes(), &mut 0)
+}
+
+/// Writes what is not `written` yet.
+fn write(out: BorrowedFd<'_>, bytes: &[u8], written: &mut usize) -> io::Result<()> {
+    while *written < bytes.len() {
+        wait(out)?;
+        let end = bytes.len().min(*written + PIECE);
+        match rustix::io::write(out, &bytes[*written..end]) {
+            Ok(count) => *written += count,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Waits until something can be written. A failure is left to the write.

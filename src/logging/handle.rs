@@ -103,6 +103,11 @@ impl Logging {
         self.flush(LAST_LINES);
     }
 
+    /// Whether any output takes lines of that level and logger.
+    pub fn wants(&self, level: Level, logger: &str) -> bool {
+        self.outputs.wanting(logger, level).next().is_some()
+    }
+
     /// Logs many lines at once, and makes sure of them: waits for room in the queues and then until the lines are
     /// written by one of the outputs that the logger's lines go to, in all no longer than `patience`. If nobody
     /// wants them there is nothing to wait for.

@@ -27,5 +27,6 @@ mod syslog;
 mod tests;
 mod writer;
 
+pub use console::write_to_stderr;
 pub use handle::{Logging, Stuck, Writers};
-pub use settings::{LogSettings, Stream};
+pub use settings::{LOG_DIR, LogSettings, Stream};

@@ -32,7 +32,8 @@ impl UnwindSafe for Outputs {}
 impl RefUnwindSafe for Outputs {}
 
 impl Outputs {
-    fn wanting(&self, logger: &str, level: Level) -> impl Iterator<Item = &Channel> {
+    /// The outputs that take lines of that logger and level.
+    pub(super) fn wanting(&self, logger: &str, level: Level) -> impl Iterator<Item = &Channel> {
         let outputs = self.levels.outputs(logger, level);
         outputs.filter_map(|index| self.all.get(index)).filter(move |channel| channel.level.accepts(level))
     }

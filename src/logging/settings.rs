@@ -8,7 +8,7 @@ use slog::FilterLevel;
 use super::levels::{Levels, Rule};
 
 /// The directory of the original's default log files.
-const LOG_DIR: &str = "/var/log/nodepool";
+pub const LOG_DIR: &str = "/var/log/nodepool";
 
 /// Which outputs there are, and what goes where.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,6 +17,7 @@ mod original;
 mod providers;
 mod records;
 mod sessions;
+mod stack_dump;
 mod stop;
 mod uploads;
 
