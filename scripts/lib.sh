@@ -55,6 +55,12 @@ use_rust() {
     fi
 }
 
+# Checks dependencies against deny.toml. A version of our choice: its rules and its file format change.
+export CARGO_DENY=0.20.2
+cargo_deny() {
+    "$WORK/cache/cargo-deny/bin/cargo-deny" "$@"
+}
+
 # The base address of the mirror from which this machine's apt takes SUITE, or nothing. Apt itself reads its sources
 # (*.list and *.sources alike) and says what it would fetch; it opens no connection for that.
 apt_mirror() {
@@ -106,4 +112,68 @@ venv() {
             logged "$LOGS/pip.log" "$dir/bin/pip" install "$@"
         echo "$*" >"$dir/installed.txt"
     fi
+}
+
+# ---- packages
+
+# The version of the packages, as Cargo.toml says it.
+own_version() {
+    sed -n 's/^version *= *"\(.*\)".*/\1/p' "$ROOT/Cargo.toml" | head -n 1
+}
+
+# Reads the arguments of a packaging script: sets BINS and OUTPUT, and makes BUILD, which goes with the script.
+# shellcheck disable=SC2034 # the scripts read them
+package_options() {
+    BINS=
+    OUTPUT=$WORK/packages
+    while [[ $# -gt 0 ]]; do
+        case $1 in
+            --bins)
+                [[ -n ${2:-} ]] || die "--bins wants a folder"
+                BINS=$(cd "$2" && pwd -P)
+                shift
+                ;;
+            -*)
+                usage >&2
+                exit 2
+                ;;
+            *) OUTPUT=$1 ;;
+        esac
+        shift
+    done
+    mkdir -p "$OUTPUT"
+    OUTPUT=$(cd "$OUTPUT" && pwd -P)
+    BUILD=$(mktemp -d "${TMPDIR:-/tmp}/nodepool-package.XXXXXX")
+    trap 'rm -rf "$BUILD"' EXIT
+}
+
+# Where the programs to package are. Those of a release are built here, not in the copy: what has been built need not be
+# built again, and their line tables name this folder.
+programs() {
+    if [[ -n $BINS ]]; then
+        printf '%s\n' "$BINS"
+    else
+        logged "$BUILD/cargo.log" "$ROOT/scripts/build-release"
+        "$ROOT/scripts/build-release" --where
+    fi
+}
+
+# A copy of the sources, without what git ignores; of an unpacked archive, all of it. The vendored crates are linked to.
+copy_tree() {
+    local tree=$1
+    mkdir -p "$tree"
+    if [[ -e $ROOT/.git ]]; then
+        git -C "$ROOT" -c safe.directory="$ROOT" ls-files --cached --others --exclude-standard -z
+    else
+        (cd "$ROOT" && find . \( -path ./target -o -path ./work -o -path ./vendor \) -prune -o -type f -print0)
+    fi | tar --directory="$ROOT" --null --files-from=- --create --file=- | tar --extract --directory="$tree" --file=-
+    if [[ -d $ROOT/vendor ]]; then
+        ln -s "$ROOT/vendor" "$tree/vendor"
+    fi
+}
+
+# Moves a finished package to OUTPUT and says so.
+deliver() {
+    mv "$@" "$OUTPUT"
+    printf '%s\n' "${@/#*\//$OUTPUT/}"
 }

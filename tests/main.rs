@@ -6,5 +6,6 @@ mod harness;
 mod logging;
 mod nodepool_client;
 mod nodepool_wait;
+mod packages;
 mod support;
 mod zk;

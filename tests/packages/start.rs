@@ -1,0 +1,193 @@
+//! What a daemon keeps of whoever starts it, and what it says when it cannot start.
+
+use super::*;
+
+/// Starts the installed daemon as root would from a shell: `env` before it, `args` behind.
+#[track_caller]
+fn start(sandbox: &Sandbox<'_>, machine: &Machine<'_>, env: &str, args: &str) -> Outcome {
+    let config =
+        if args.contains("-c ") { String::new() } else { format!("-c {}", sandbox.config_file().display()) };
+    machine.sh(&format!("{env} /usr/sbin/nodepool-builder {config} {args}"))
+}
+
+fn field(machine: &Machine<'_>, pid: u32, name: &str) -> String {
+    let status = machine.ok(&format!("cat /proc/{pid}/status"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name}"));
+    line.trim_start_matches(':').split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_daemon_is_its_user_for_good_and_lets_go_of_the_session_that_started_it() {
+    let sandbox = Sandbox::new("start-user");
+    let machine = installed(&sandbox);
+    let dib = sandbox.fake_dib();
+    let marker = sandbox.path("run/started");
+    configure(
+        &sandbox,
+        &machine,
+        &format!(
+            "diskimages:\n  - {{name: debian, dib-cmd: '{}', elements: [vm], formats: [raw], env-vars: \
+             {{FAKE_DIB_STARTED: '{}', FAKE_DIB_SLEEP: '300'}}}}\n",
+            dib.display(),
+            marker.display()
+        ),
+    );
+    machine.ok("usermod --append --groups disk nodepool");
+    let session = "SSH_AUTH_SOCK=/x SUDO_USER=x XDG_RUNTIME_DIR=/x DISPLAY=:0 TERM=xterm LD_PRELOAD= HOME=/root \
+                   USER=root \
+                   http_proxy=http://proxy OS_CLOUD=x XDG_CACHE_HOME=/cache TMPDIR=/var/tmp LC_ALL=C";
+    // Started by somebody who ignores signals, blocks some, has a lock open and an odd umask.
+    let starter = format!(
+        "umask 0; trap '' HUP INT QUIT TERM USR2; ulimit -c unlimited; exec 7>/run/lock-of-the-starter; \
+         env -u PATH {session} setsid --wait"
+    );
+    let started = start(&sandbox, &machine, &starter, &format!("-p {PID_FILE} --user nodepool"));
+    assert_eq!(started.code(), 0, "{started:?}");
+    assert_eq!(started.stdout + &started.stderr, "");
+    let pid = daemon(&machine);
+    let build: u32 =
+        eventually(SOON, "a build", || std::fs::read_to_string(&marker).ok()?.trim().parse().ok());
+
+    let number = |what: &str| machine.ok(&format!("id -{what} nodepool")).trim().to_owned();
+    for process in [pid, build] {
+        assert_eq!(field(&machine, process, "Uid"), [number("u").as_str(); 4].join(" "));
+        assert_eq!(field(&machine, process, "Gid"), [number("g").as_str(); 4].join(" "));
+        let sorted = |text: &str| {
+            let mut all: Vec<u32> = text.split(' ').map(|one| one.parse().unwrap()).collect();
+            all.sort_unstable();
+            all
+        };
+        assert_eq!(sorted(&field(&machine, process, "Groups")), sorted(&number("G")), "disk is one of them");
+        assert_eq!(field(&machine, process, "CapEff"), "0000000000000000");
+        assert_eq!(field(&machine, process, "Umask"), "0022");
+        // The daemon's main thread leaves SIGHUP, SIGINT, SIGUSR2 and SIGTERM to another one.
+        let blocked = if process == pid { "0000000000004803" } else { "0000000000000000" };
+        assert_eq!(field(&machine, process, "SigBlk"), blocked);
+        let limits = machine.ok(&format!("cat /proc/{process}/limits"));
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        assert!(core.contains(" 0 "), "{core}");
+
+        let environment = machine.ok(&format!("tr '\\0' '\\n' <$(readlink -f /proc/{process})/environ"));
+        // The kernel shows what the daemon was started with, and of a build what it has got.
+        if process == build {
+            let has = |line: &str| environment.lines().any(|one| one == line);
+            for line in [
+                "HOME=/var/lib/nodepool",
+                "USER=nodepool",
+                "LOGNAME=nodepool",
+                "SHELL=/bin/sh",
+                "http_proxy=http://proxy",
+                "OS_CLOUD=x",
+                "XDG_CACHE_HOME=/cache",
+                "TMPDIR=/var/tmp",
+                "LC_ALL=C",
+                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            ] {
+                assert!(has(line), "{line} in:\n{environment}");
+            }
+            for name in ["SSH_AUTH_SOCK", "SUDO_USER", "XDG_RUNTIME_DIR", "DISPLAY", "TERM", "LD_PRELOAD"] {
+                assert!(!environment.contains(&format!("\n{name}=")), "{name} in:\n{environment}");
+            }
+        }
+    }
+    // Of a build all signals have their default; SIGPIPE is ignored by the daemon alone.
+    let ignored = u64::from_str_radix(&field(&machine, build, "SigIgn"), 16).unwrap();
+    let of_the_c_library = 0b11 << 31;
+    assert_eq!(ignored & !of_the_c_library, 0, "{ignored:b}");
+    assert!(!machine.ok(&format!("ls -l /proc/{pid}/fd")).contains("lock-of-the-starter"));
+    // For dumps of its own stacks it must be able to read what is said about itself.
+    assert_eq!(machine.ok(&format!("stat -c %U /proc/{pid}/mem")).trim(), "nodepool");
+    assert_eq!(machine.ok(&format!("stat -c %U {PID_FILE}")).trim(), "nodepool");
+    expect(&machine, "stop", 0);
+    assert!(!is_alive(&machine, build));
+}
+
+#[test]
+fn where_only_root_can_make_files_the_user_gets_a_pid_file() {
+    let sandbox = Sandbox::new("start-pid-file");
+    let machine = installed(&sandbox);
+    configure(&sandbox, &machine, "diskimages: []\n");
+    let pid_file = "/run/builder.pid";
+    machine.ok(&format!("ln -s /etc/shadow {pid_file}"));
+    let refused = start(&sandbox, &machine, "", &format!("-p {pid_file} --user nodepool"));
+    assert_eq!(refused.code(), 1);
+    assert!(refused.stderr.contains("cannot give the pid file"), "{refused:?}");
+    assert_eq!(machine.ok("stat -c %U /etc/shadow").trim(), "root");
+    machine.ok(&format!("rm {pid_file}"));
+
+    assert_eq!(start(&sandbox, &machine, "", &format!("-p {pid_file} --user nodepool:daemon")).code(), 0);
+    let pid: u32 = machine.ok(&format!("cat {pid_file}")).trim().parse().unwrap();
+    assert_eq!(
+        machine.ok(&format!("stat -c %U:%G /proc/{pid} {pid_file}")).trim(),
+        "nodepool:daemon\nnodepool:daemon"
+    );
+    machine.ok(&format!("kill -TERM {pid}"));
+    wait_gone(&machine, pid);
+    // It cannot be removed by that user, but it says no more that somebody runs.
+    assert_eq!(machine.ok(&format!("cat {pid_file}")), "");
+}
+
+#[test]
+fn whatever_keeps_a_daemon_from_starting_is_told_to_whoever_starts_it() {
+    let sandbox = Sandbox::new("start-errors");
+    let machine = installed(&sandbox);
+    configure(&sandbox, &machine, "diskimages: []\n");
+    machine
+        .ok("cp /etc/nodepool/nodepool.yaml /run/secret.yaml; chmod 600 /run/secret.yaml; touch /run/file");
+    let as_nobody = "setpriv --reuid=nobody --regid=nogroup --clear-groups";
+    for (before, env, args, says) in [
+        ("", "", "--user nosuchuser", "--user: there is no user nosuchuser"),
+        ("", "", "--user nodepool:nosuchgroup", "--user: there is no group nosuchgroup"),
+        ("", as_nobody, "-p /tmp/x.pid --user nodepool", "--user: only root can become nodepool"),
+        ("", as_nobody, "-p /run/x.pid", "cannot write the pid file /run/x.pid: Permission denied"),
+        (
+            "",
+            as_nobody,
+            "-p /tmp/x.pid",
+            "cannot write the log /var/log/nodepool/nodepool-builder.log: Permission denied",
+        ),
+        ("", "", "-p /run/file/x.pid", "cannot make /run/file for the pid file"),
+        ("", "", "-p /run/file/x/y.pid --user nodepool", "cannot make the directory /run/file/x"),
+        ("", "", "-c /run/none.yaml", "/run/none.yaml"),
+        (
+            "",
+            "",
+            "-c /run/secret.yaml --user nodepool",
+            "/run/secret.yaml: cannot be read: Permission denied",
+        ),
+        ("chown root: /var/log/nodepool", "", "--user nodepool", "cannot write the log /var/log/nodepool/"),
+        (
+            "chown nodepool: /var/log/nodepool; mv DIR/images DIR/away",
+            "",
+            "--user nodepool",
+            "images does not exist",
+        ),
+        (
+            "mv DIR/away DIR/images; chmod 500 DIR/images; chown root DIR/images",
+            "",
+            "--user nodepool",
+            "images",
+        ),
+    ] {
+        let dir = sandbox.dir().display().to_string();
+        machine.ok(&format!(": ; {}", before.replace("DIR", &dir)));
+        let failed = start(&sandbox, &machine, env, args);
+        assert_eq!(failed.status.code(), Some(1), "{args}: {failed:?}");
+        assert!(failed.stderr.contains(says), "{args}: {failed:?}");
+        assert!(failed.stderr.starts_with("nodepool-builder: "), "{args}: {failed:?}");
+        assert_eq!(processes(&machine, "sbin/nodepool-builder"), [0; 0], "{args}");
+    }
+    // Wrong arguments are told apart.
+    assert_eq!(start(&sandbox, &machine, "", "--user :x").code(), 2);
+    // The same user is fine, without root and in the foreground too.
+    let same = "setpriv --reuid=nodepool --regid=nodepool --init-groups";
+    machine.ok(&format!("chown nodepool: {0}/images; chmod 755 {0}/images", sandbox.dir().display()));
+    let mut script = format!("{same} /usr/sbin/nodepool-builder -f -c {} ", sandbox.config_file().display());
+    script.push_str("--user nodepool >/run/out 2>&1 & p=$!; ");
+    // Once it catches SIGTERM; a program that has ended has no such line.
+    script.push_str(
+        "until [ ! -e /proc/$p ] || grep -q '^SigCgt:.*[4-7c-f]...$' /proc/$p/status; do sleep 0.1; done; ",
+    );
+    script.push_str("kill -TERM $p; wait $p");
+    assert_eq!(machine.sh(&script).code(), 0);
+}
