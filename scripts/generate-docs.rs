@@ -26,7 +26,10 @@ const BUILDER: &[Section] = &[
                  daemon and its builds at once.",
             ),
             ("SIGHUP", "Open the log files again. The configuration is watched and needs no signal."),
-            ("SIGUSR2", "Log what every thread is doing, at debug level."),
+            (
+                "SIGUSR2",
+                "Log the stack of every thread, what it is doing, and the locks between them, at debug level.",
+            ),
         ],
     ),
     (
