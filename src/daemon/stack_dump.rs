@@ -8,11 +8,11 @@ use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use nodepool_threads::{
-    Report, StackDumper, StopSource, StopToken, Thread, Waited, Watchdog, activity, deadlocks, locks, spawn,
+    Report, StackDumper, StopSource, StopToken, Thread, Waited, Watchdog, activity, spawn,
 };
 use rustix::fs::OFlags;
 use slog::{Level, error, info, warn};
@@ -136,29 +136,14 @@ impl Dumps {
         }
     }
 
-    /// All that is known about the threads, a text for each.
     fn dump(&mut self) -> Vec<String> {
-        let begin = Instant::now();
-        let mut lines = Vec::new();
         match &mut self.stacks {
-            Ok(stacks) => {
-                let stacks = stacks.dump();
-                lines.push(format!("stack dump begins: {} threads", stacks.len()));
-                lines.extend(stacks.iter().map(ToString::to_string));
-            }
+            Ok(stacks) => stacks.report(),
             Err(error) => {
-                lines.push("stack dump begins".to_owned());
-                lines.push(format!("the stacks cannot be read: {error}"));
+                let why = format!("the stacks cannot be read: {error}");
+                ["stack dump begins", &why, "stack dump ends"].map(str::to_owned).into()
             }
         }
-        let locks = locks();
-        if locks.is_empty() {
-            lines.push("no lock is held or waited for".to_owned());
-        }
-        lines.extend(locks.iter().map(ToString::to_string));
-        lines.extend(deadlocks(&locks).iter().map(ToString::to_string));
-        lines.push(format!("stack dump ends after {:.3} s", begin.elapsed().as_secs_f64()));
-        lines
     }
 
     fn put_somewhere(&self, lines: Vec<String>) {

@@ -21,9 +21,11 @@ mod unwind;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
+use std::time::Instant;
 
 pub use thread_stack::{Frame, ThreadStack};
 
+use crate::locks::{deadlocks, locks};
 use crate::registry::{ThreadInfo, threads};
 use modules::Modules;
 use own_memory::OwnMemory;
@@ -52,6 +54,22 @@ impl StackDumper {
     /// All threads of the process, by their ids.
     pub fn dump(&mut self) -> Vec<ThreadStack> {
         self.stacks(&task::ids())
+    }
+
+    /// All that there is to say of the threads and of the locks between them: a text of one or more lines for
+    /// each, between one that says that the dump begins and one that says that it ends.
+    pub fn report(&mut self) -> Vec<String> {
+        let begin = Instant::now();
+        let (stacks, locks) = (self.dump(), locks());
+        let mut texts = vec![format!("stack dump begins: {} threads", stacks.len())];
+        texts.extend(stacks.iter().map(ToString::to_string));
+        if locks.is_empty() {
+            texts.push("no lock is held or waited for".to_owned());
+        }
+        texts.extend(locks.iter().map(ToString::to_string));
+        texts.extend(deadlocks(&locks).iter().map(ToString::to_string));
+        texts.push(format!("stack dump ends after {:.3} s", begin.elapsed().as_secs_f64()));
+        texts
     }
 
     /// One thread. None if there is no such thread.

@@ -1,6 +1,12 @@
 //! Threads that are stuck in every way that a thread can be stuck, and the stack dump that must show where.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "these are tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "these are tests"
+)]
 #![allow(clippy::disallowed_types, reason = "threads may be stuck in locks of any kind")]
 
 use std::ffi::c_int;
@@ -13,7 +19,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Barrier, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use nodepool_threads::{StackDumper, ThreadStack, activity};
+use nodepool_threads::{Mutex as NamedMutex, StackDumper, ThreadStack, activity};
 use rustix::event::{PollFd, PollFlags, poll};
 
 /// The file that the stuck functions are in.
@@ -243,31 +249,42 @@ fn a_thread_that_waits_with_all_signals_blocked_is_seen_and_one_that_spins_so_is
 }
 
 #[inline(never)]
-fn locks_first_then_second(first: &Mutex<u32>, second: &Mutex<u32>, both: &Barrier) {
-    let held = first.lock().unwrap();
+fn locks_first_then_second(first: &NamedMutex<u32>, second: &NamedMutex<u32>, both: &Barrier) {
+    let held = first.lock();
     both.wait();
-    *second.lock().unwrap() += *held;
+    *second.lock() += *held;
 }
 
 #[test]
-fn two_threads_that_wait_for_each_other_are_both_seen_there_among_all_threads() {
-    let (one, two): (&Mutex<u32>, &Mutex<u32>) = (leak(), leak());
+fn a_deadlock_is_spelled_out_and_both_of_its_threads_are_seen_in_it() {
+    static ONE: NamedMutex<u32> = NamedMutex::new("one", 1);
+    static TWO: NamedMutex<u32> = NamedMutex::new("two", 2);
     let both: &Barrier = Box::leak(Box::new(Barrier::new(2)));
     let ids = [
-        start("deadlock-1", move || locks_first_then_second(one, two, both)),
-        start("deadlock-2", move || locks_first_then_second(two, one, both)),
+        start("deadlock-1", move || locks_first_then_second(&ONE, &TWO, both)),
+        start("deadlock-2", move || locks_first_then_second(&TWO, &ONE, both)),
     ];
     for id in ids {
-        dump_until(id, |stack| {
-            is_in(stack, "locks_first_then_second")
-                && stack.frames.iter().any(|frame| frame.function.contains("lock_contended"))
-        });
+        dump_until(id, |stack| stack.state != 'R' && is_in(stack, "locks_first_then_second"));
     }
-    let all = StackDumper::new().unwrap().dump();
+    let report = StackDumper::new().unwrap().report();
+    assert!(report[0].starts_with("stack dump begins: "), "{}", report[0]);
     for id in ids {
-        let stack = all.iter().find(|stack| stack.id == id).unwrap();
-        assert!(is_in(stack, "locks_first_then_second"), "{stack}");
+        let head = format!("thread {id} \"deadlock-");
+        let stack = report.iter().find(|text| text.starts_with(&head)).unwrap();
+        assert!(stack.contains("::locks_first_then_second at "), "{stack}");
     }
+    let [first, second] = ids.map(|id| report.iter().filter(move |text| text.contains(&format!("({id})"))));
+    for (lock, mut said) in [("one", first), ("two", second)] {
+        let held = said.find(|text| text.starts_with(&format!("lock \"{lock}\""))).unwrap();
+        assert!(held.contains("is held by deadlock-") && held.contains(HERE), "{held}");
+    }
+    let deadlocks: Vec<_> = report.iter().filter(|text| text.starts_with("DEADLOCK: ")).collect();
+    let [deadlock] = deadlocks.as_slice() else { panic!("not one deadlock: {deadlocks:?}") };
+    for part in ["deadlock-1", "deadlock-2", "\"one\"", "\"two\"", HERE] {
+        assert!(deadlock.contains(part), "{deadlock}");
+    }
+    assert!(report.last().unwrap().starts_with("stack dump ends after "));
 }
 
 #[test]
