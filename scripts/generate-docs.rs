@@ -28,7 +28,9 @@ const BUILDER: &[Section] = &[
             ("SIGHUP", "Open the log files again. The configuration is watched and needs no signal."),
             (
                 "SIGUSR2",
-                "Log the stack of every thread, what it is doing, and the locks between them, at debug level.",
+                "Log the stack of every thread, what it is doing, and the locks between them, at debug level under \
+                 nodepool.stack_dump. Where the log is stuck or takes no such lines, the dump goes to standard error in \
+                 the foreground, else to the file beside the pid file that ends in .stacks.",
             ),
         ],
     ),

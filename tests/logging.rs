@@ -172,7 +172,7 @@ fn the_end_waits_for_the_last_lines() {
 }
 
 /// More than is written at once, and far less than takes half a second.
-const BACKLOG: usize = 6000;
+const BACKLOG: usize = 1000;
 
 fn backlog(logging: &Logging) {
     let lines = (0..BACKLOG).map(|number| format!("line, number: {number}"));

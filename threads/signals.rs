@@ -1,6 +1,6 @@
 //! Signals are taken by one thread, which turns them into messages.
 //!
-//! The first SIGINT or SIGTERM asks for a stop; a second one ends the process at once, with all child
+//! The first SIGINT or SIGTERM asks for a stop; a second one, half a second later or more, ends the process at once, with all child
 //! process groups, because a stop that hangs must not need `kill -9`.
 //!
 //! Every other thread blocks these signals ([`block_signals`]), so that they interrupt no system call of its work. A thread has
@@ -9,6 +9,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
@@ -19,6 +20,10 @@ use crate::registry::{Thread, spawn};
 
 /// The signals that are taken.
 const TAKEN: [i32; 4] = [SIGHUP, SIGINT, SIGTERM, SIGUSR2];
+
+/// A signal that comes so soon after the first is the same request: some programs signal a process and then its
+/// whole group.
+const SAME_REQUEST: Duration = Duration::from_millis(500);
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +57,7 @@ impl SignalThread {
         let thread = spawn("signals", "signals", move || {
             // Fails for a signal that does not exist only.
             let _ = change(libc::SIG_UNBLOCK, &mask());
-            let mut stopping = false;
+            let mut stopping: Option<Instant> = None;
             for signal in signals.forever() {
                 let message = match signal {
                     SIGHUP => Signal::Reload,
@@ -60,15 +65,18 @@ impl SignalThread {
                         dump();
                         continue;
                     }
-                    _ if stopping => {
-                        child::kill_child_groups();
-                        last_words();
-                        signal_hook::low_level::exit(128 + signal);
-                    }
-                    _ => {
-                        stopping = true;
-                        Signal::Stop
-                    }
+                    _ => match stopping {
+                        None => {
+                            stopping = Some(Instant::now());
+                            Signal::Stop
+                        }
+                        Some(first) if first.elapsed() < SAME_REQUEST => continue,
+                        Some(_) => {
+                            last_words();
+                            child::kill_child_groups();
+                            signal_hook::low_level::exit(128 + signal);
+                        }
+                    },
                 };
                 // A receiver that has sixteen signals before it has the request already.
                 let _ = sender.try_send(message);

@@ -13,7 +13,7 @@ pub(super) const NAME: &str = "nodepool-builder";
 /// Builds disk images with diskimage-builder, uploads them to providers, and cleans up after them.
 ///
 /// Without -d or -f it becomes a daemon. SIGINT and SIGTERM stop it within ten seconds: running builds and
-/// uploads are cancelled and cleaned up. A second one ends it at once. SIGUSR2 logs the stacks of all threads,
+/// uploads are cancelled and cleaned up. A second one ends it at once, half a second later or more. SIGUSR2 logs the stacks of all threads,
 /// SIGHUP opens the log files anew.
 #[derive(Debug, Parser)]
 #[command(name = NAME, version)]
@@ -34,7 +34,7 @@ pub(super) struct Arguments {
     #[arg(short = 'p', value_name = "FILE", default_value = "/var/run/nodepool/nodepool-builder.pid")]
     pub(super) pid_file: PathBuf,
 
-    /// Stay in the foreground and log everything
+    /// Stay in the foreground and, unless -l says otherwise, log everything
     #[arg(short = 'd')]
     pub(super) debug: bool,
 

@@ -84,9 +84,10 @@ fn become_daemon(
         Ok(Detached::Starter(Err(why))) => return refuse(&why),
         Err(error) => return refuse(&format!("cannot become a daemon: {error}")),
     };
-    let prepared = PidFile::lock(pid_file).and_then(|pid| Ok((start_logging(logging.in_background())?, pid)));
-    // The writers go last, so that the log has all that was said.
-    let ((logging, _writers), mut pid) = match prepared {
+    let prepared = PidFile::lock(pid_file).and_then(|pid| Ok((pid, start_logging(logging.in_background())?)));
+    // Dropped in the reverse order: the log has all that was said, and only then is the pid file gone, by which
+    // others know that the daemon has ended.
+    let (mut pid, (logging, _writers)) = match prepared {
         Ok(prepared) => prepared,
         Err(why) => {
             startup.failed(&why);
@@ -129,8 +130,12 @@ fn run(
     let fallback = Fallback::beside(pid_file, arguments.in_foreground());
     let (dumps, asker) = StackDumps::start(logging, fallback)
         .map_err(|error| format!("cannot start the thread for stack dumps: {error}"))?;
-    let last_words = logging.clone();
-    let running = SignalThread::start(move || asker.ask(), move || last_words.last_words())
+    let last = logging.clone();
+    let last_words = move || {
+        error!(last.log(), "a second signal: leaving at once, without cleaning up");
+        last.last_words();
+    };
+    let running = SignalThread::start(move || asker.ask(), last_words)
         .map_err(|error| format!("cannot take signals: {error}"))
         .and_then(|(signal_thread, signals)| {
             let app = NodepoolBuilderApp::start(files, loaded, options, log)?;

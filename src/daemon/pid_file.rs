@@ -2,11 +2,11 @@
 //! crash has left behind is recognised whatever number stands in it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 /// More than one attempt is needed only when another daemon ends at the very moment.
 const ATTEMPTS: usize = 10;
@@ -37,9 +37,10 @@ impl PidFile {
     /// Fails as [`PidFile::lock`] does. `None` if the file has gone meanwhile.
     fn try_lock(path: &Path) -> Result<Option<Self>, String> {
         let shown = path.display();
-        let old = fs::read_to_string(path).unwrap_or_default();
-        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
-        let file = file.map_err(|error| format!("cannot write the pid file {shown}: {error}"))?;
+        let mut file = open(path).map_err(|error| format!("cannot write the pid file {shown}: {error}"))?;
+        let mut old = String::new();
+        // What is no number is no daemon's.
+        let _ = (&mut file).take(32).read_to_string(&mut old);
         let other = old.trim().parse::<u32>().ok();
         let running = |who: String| format!("it is already running{who} (pid file {shown})");
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -75,6 +76,18 @@ impl Drop for PidFile {
     }
 }
 
+/// Opens the file itself and not what a link in its place leads to: others than root may write in its directory.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32;
+    let mut options = OpenOptions::new();
+    let file = options.create(true).truncate(false).read(true).write(true).custom_flags(flags).open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() || found.nlink() > 1 {
+        return Err(io::Error::other("there is something else than a pid file; remove it"));
+    }
+    Ok(file)
+}
+
 /// Whether the open file is the one that its path leads to.
 fn is_at(file: &File, path: &Path) -> bool {
     let id = |found: io::Result<fs::Metadata>| found.map(|found| (found.dev(), found.ino())).ok();
@@ -82,12 +95,15 @@ fn is_at(file: &File, path: &Path) -> bool {
     own.is_some() && own == id(fs::metadata(path))
 }
 
-/// Whether the process is a daemon of Nodepool: a number that a crashed daemon has left in its pid file may
-/// belong to any process by now.
+/// Whether the process is a daemon of Nodepool, ours or the original's, which is a script: a number that a crashed
+/// daemon has left in its pid file may belong to any process by now.
 fn is_nodepool(pid: u32) -> bool {
-    let own = pid == std::process::id();
-    !own && fs::read(format!("/proc/{pid}/cmdline"))
-        .is_ok_and(|line| line.windows(9).any(|part| part == b"nodepool-"))
+    let is_daemon = |word: &[u8]| {
+        let name = word.rsplit(|letter| *letter == b'/').next();
+        name.is_some_and(|name| matches!(name, b"nodepool-builder" | b"nodepool-launcher"))
+    };
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    pid != std::process::id() && line.split(|letter| *letter == 0).take(2).any(is_daemon)
 }
 
 #[cfg(test)]
@@ -109,6 +125,30 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
         drop(next);
         fs::remove_dir(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn what_a_link_leads_to_is_left_alone_and_a_stranger_is_no_daemon() {
+        let dir = std::env::temp_dir().join(format!("pid-file-link-{}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        let (victim, path) = (dir.join("victim"), dir.join("x.pid"));
+        fs::write(&victim, "precious").unwrap();
+        std::os::unix::fs::symlink(&victim, &path).unwrap();
+        PidFile::lock(&path).unwrap_err();
+        fs::remove_file(&path).unwrap();
+        fs::hard_link(&victim, &path).unwrap();
+        assert!(PidFile::lock(&path).unwrap_err().contains("remove it"));
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+        fs::remove_file(&path).unwrap();
+        // It only reads a file with such a name.
+        let mut stranger = std::process::Command::new("tail");
+        let mut stranger = stranger.args(["-f", "--", "/dev/null", "nodepool-builder.log"]).spawn().unwrap();
+        fs::write(&path, format!("{}\n", stranger.id())).unwrap();
+        let locked = PidFile::lock(&path);
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+        drop(locked.unwrap());
+        fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]

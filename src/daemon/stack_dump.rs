@@ -8,6 +8,8 @@ use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -55,18 +57,24 @@ pub(super) struct StackDumps {
 
 /// Asks for a dump without waiting for anything.
 #[derive(Debug, Clone)]
-pub(super) struct Asker(Sender<Ask>);
+pub(super) struct Asker {
+    wanted: Arc<AtomicBool>,
+    wake: Sender<Wake>,
+}
 
 impl Asker {
     /// Has the stacks of all threads dumped. Whoever asks while a dump waits to be made is answered by that one.
     pub(super) fn ask(&self) {
-        let _ = self.0.try_send(Ask::Dump);
+        self.wanted.store(true, Ordering::SeqCst);
+        // If there is no room, what is there wakes the thread.
+        let _ = self.wake.try_send(Wake::Asked);
     }
 }
 
+/// Why the thread is to wake up. Whatever the reason, it then sees whether a dump is wanted.
 #[derive(Debug)]
-enum Ask {
-    Dump,
+enum Wake {
+    Asked,
     Report(Report),
 }
 
@@ -76,17 +84,18 @@ impl StackDumps {
         let log = logging.log();
         let stacks = StackDumper::new()
             .inspect_err(|error| warn!(log, "SIGUSR2 will show no stacks"; "reason" => %error));
-        let (stop, (ask, asked)) = (StopSource::new(), bounded(1));
-        let (dumps, token) = (Dumps { logging: logging.clone(), fallback, stacks }, stop.token());
-        let thread = spawn("stack-dump", "stack dump", move || dumps.run(&asked, &token))?;
-        let report = ask.clone();
+        let (stop, (wake, woken)) = (StopSource::new(), bounded(1));
+        let (asker, report) = (Asker { wanted: Arc::default(), wake: wake.clone() }, wake);
+        let wanted = Arc::clone(&asker.wanted);
+        let (dumps, token) = (Dumps { logging: logging.clone(), fallback, stacks, wanted }, stop.token());
+        let thread = spawn("stack-dump", "stack dump", move || dumps.run(&woken, &token))?;
         let watchdog = Watchdog::start(move |said| {
             // Fails once nobody is there to log it.
-            let _ = report.send(Ask::Report(said));
+            let _ = report.send(Wake::Report(said));
         });
         let watchdog =
             watchdog.inspect_err(|error| warn!(log, "stuck threads will not be noticed"; "reason" => %error));
-        Ok((Self { _watchdog: watchdog.ok(), _stop: stop, _thread: thread }, Asker(ask)))
+        Ok((Self { _watchdog: watchdog.ok(), _stop: stop, _thread: thread }, asker))
     }
 }
 
@@ -95,42 +104,45 @@ struct Dumps {
     logging: Logging,
     fallback: Fallback,
     stacks: io::Result<StackDumper>,
+    wanted: Arc<AtomicBool>,
 }
 
 impl Dumps {
-    fn run(mut self, asked: &Receiver<Ask>, stop: &StopToken) {
-        let mut next = stop.recv(asked);
+    fn run(mut self, woken: &Receiver<Wake>, stop: &StopToken) {
+        let mut next = stop.recv(woken);
         loop {
             next = match next {
-                Ok(ask) => {
-                    self.answer(ask);
-                    stop.recv_timeout(asked, QUIET)
+                Ok(wake) => {
+                    if self.wanted.swap(false, Ordering::SeqCst) {
+                        let _doing = activity("dumping stacks");
+                        let lines = self.dump();
+                        self.put_somewhere(lines);
+                    }
+                    if let Wake::Report(report) = wake {
+                        self.pass_on(report);
+                    }
+                    stop.recv_timeout(woken, QUIET)
                 }
                 Err(Waited::TimedOut) => {
                     if let Ok(stacks) = &mut self.stacks {
                         stacks.give_memory_back();
                     }
-                    stop.recv(asked)
+                    stop.recv(woken)
                 }
                 Err(Waited::Disconnected | Waited::Interrupted(_)) => return,
             }
         }
     }
 
-    fn answer(&mut self, ask: Ask) {
-        match ask {
-            Ask::Dump => {
-                let _doing = activity("dumping stacks");
-                let lines = self.dump();
-                self.put_somewhere(lines);
-            }
-            Ask::Report(report @ Report::WentOn(_)) => warn!(self.logging.log(), "{report}"),
-            Ask::Report(Report::Stuck(overdue)) => {
+    /// Logs what the watchdog says.
+    fn pass_on(&mut self, report: Report) {
+        match &report {
+            Report::WentOn(_) => warn!(self.logging.log(), "{report}"),
+            Report::Stuck(overdue) => {
                 let stack = match &mut self.stacks {
                     Ok(stacks) => stacks.thread(overdue.thread).map(|stack| format!("\n{stack}")),
                     Err(_) => None,
                 };
-                let report = Report::Stuck(overdue);
                 error!(self.logging.log(), "{report}{}", stack.unwrap_or_default());
             }
         }

@@ -3,7 +3,7 @@
 //! [`LogSettings`] says which outputs there are and which logger's lines go to which of them: the defaults, or a
 //! file of ours (`own`) or of the original's two forms (`dict_config`, `ini`; both come together in `python`).
 //! [`Logging`] is the program's handle of them all. A line is formatted by the thread that says it (`line`,
-//! `json`) and goes into a bounded queue for each output that wants it (`routes`, `queue`); a thread for each
+//! `json`) and goes into a bounded queue for each output that wants it (`outputs`, `queue`); a thread for each
 //! output writes them (`writer`) to a file (`log_file`), a stream (`console`) or syslog (`syslog`).
 
 mod console;

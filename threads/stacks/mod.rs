@@ -61,7 +61,8 @@ impl StackDumper {
     pub fn report(&mut self) -> Vec<String> {
         let begin = Instant::now();
         let (stacks, locks) = (self.dump(), locks());
-        let mut texts = vec![format!("stack dump begins: {} threads", stacks.len())];
+        let mut texts =
+            vec![format!("stack dump begins: {} threads of process {}", stacks.len(), std::process::id())];
         texts.extend(stacks.iter().map(ToString::to_string));
         if locks.is_empty() {
             texts.push("no lock is held or waited for".to_owned());
