@@ -13,8 +13,8 @@ pub(super) const NAME: &str = "nodepool-builder";
 /// Builds disk images with diskimage-builder, uploads them to providers, and cleans up after them.
 ///
 /// Without -d or -f it becomes a daemon. SIGINT and SIGTERM stop it within ten seconds: running builds and
-/// uploads are cancelled and cleaned up. A second one ends it at once, half a second later or more. SIGUSR2 logs the stacks of all threads,
-/// SIGHUP opens the log files anew.
+/// uploads are cancelled and cleaned up. A second one, half a second later or more, ends it at once. SIGUSR2 logs
+/// the stacks of all threads, SIGHUP opens the log files anew.
 #[derive(Debug, Parser)]
 #[command(name = NAME, version)]
 pub(super) struct Arguments {
