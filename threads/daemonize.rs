@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 
-use rustix::fs::Mode;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 /// The daemon's side of its start: it must say how it went. Dropped without a word, the start has failed.
@@ -23,8 +22,7 @@ pub enum Detached {
     Daemon(Startup),
 }
 
-/// Turns the process into a daemon: a session of its own, `/` as working directory, umask 022. The
-/// standard streams stay until [`Startup::succeeded`], so that early messages reach the terminal.
+/// Turns the process into a daemon: a session of its own, `/` as working directory. The standard streams stay until [`Startup::succeeded`], so that early messages reach the terminal.
 ///
 /// Must be called while the process has one thread.
 pub fn detach() -> io::Result<Detached> {
@@ -46,7 +44,6 @@ pub fn detach() -> io::Result<Detached> {
         signal_hook::low_level::exit(0);
     }
     rustix::process::chdir("/")?;
-    rustix::process::umask(Mode::from_raw_mode(0o022));
     Ok(Detached::Daemon(Startup { report: File::from(write_end) }))
 }
 

@@ -16,6 +16,9 @@ use rustix::process::{DumpableBehavior, Resource, getegid, geteuid, getrlimit, s
 /// Entries of the user and group databases are a few hundred bytes; a group with thousands of members is longer.
 const LARGEST_ENTRY: usize = 1 << 20;
 
+/// The number after those of the standard streams.
+const FIRST_INHERITED: libc::c_int = 3;
+
 /// A user as the system's user database knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
@@ -186,13 +189,28 @@ pub fn default_signals() {
 }
 
 /// Closes all files but the standard streams: a daemon would keep its starter's locks and pipes for ever. Nothing
-/// must have been opened yet. Kernels before 5.9 cannot, and then nothing happens.
-pub fn close_inherited_files() {
+/// must have been opened yet.
+pub fn close_inherited_files() -> io::Result<()> {
     // SAFETY: nobody in this process has a file of its own yet (the caller's duty), so none is closed under its owner.
     #[expect(unsafe_code, reason = "closing what one does not own has no safe interface")]
-    unsafe {
-        libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32);
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, FIRST_INHERITED, u32::MAX, 0_u32) } == 0;
+    if closed { Ok(()) } else { close_listed_files() }
+}
+
+/// The same for kernels before 5.9, and for sandboxes that do not know the call.
+fn close_listed_files() -> io::Result<()> {
+    let name = |entry: io::Result<fs::DirEntry>| entry.map(|entry| entry.file_name());
+    // Listed to the end first: the directory that is being read is one of them, and is closed with the list complete.
+    let names: Vec<OsString> = fs::read_dir("/proc/self/fd")?.map(name).collect::<io::Result<_>>()?;
+    let numbers = names.iter().filter_map(|name| name.to_str()?.parse::<libc::c_int>().ok());
+    for number in numbers.filter(|number| *number >= FIRST_INHERITED) {
+        // SAFETY: as in `close_inherited_files`; one that is closed already is refused.
+        #[expect(unsafe_code, reason = "closing what one does not own has no safe interface")]
+        unsafe {
+            libc::close(number);
+        }
     }
+    Ok(())
 }
 
 /// Has a crash leave no copy of the memory behind, until the limit is raised again (`prlimit --core`).
@@ -217,6 +235,35 @@ mod tests {
         assert_eq!(group_named("no-such-group").unwrap(), None);
         let own = Account::of_process().unwrap().unwrap();
         assert_eq!(own.uid, geteuid().as_raw());
+    }
+
+    /// Runs itself again, because the files of a whole process go.
+    #[test]
+    fn files_are_closed_by_kernels_that_close_them_one_by_one_as_well() {
+        const OWN_PROCESS: &str = "NODEPOOL_TEST_CLOSES_FILES";
+        if std::env::var_os(OWN_PROCESS).is_none() {
+            let name = "privileges::tests::files_are_closed_by_kernels_that_close_them_one_by_one_as_well";
+            let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+            again.args(["--exact", name, "--test-threads=1"]).env(OWN_PROCESS, "1");
+            let ran = again.output().unwrap();
+            let said = String::from_utf8_lossy(&ran.stdout);
+            assert!(ran.status.success() && said.contains("1 passed"), "{ran:?}");
+            return;
+        }
+        let listed = || {
+            let names = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().file_name());
+            names.filter(|name| name.to_str().unwrap().parse::<i32>().unwrap() >= FIRST_INHERITED).count()
+        };
+        for close in [close_listed_files, close_inherited_files] {
+            let low = fs::File::open("/dev/null").unwrap();
+            // One that is listed after the directory, too.
+            let high = rustix::io::fcntl_dupfd_cloexec(&low, 500).unwrap();
+            assert!(listed() >= 3);
+            // They are closed without their owners.
+            std::mem::forget((low, high));
+            close().unwrap();
+            assert_eq!(listed(), 1, "the directory that is being read");
+        }
     }
 
     #[test]

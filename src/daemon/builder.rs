@@ -101,6 +101,8 @@ fn become_daemon(
         told.unwrap_or(Ok(())).map_err(|error| format!("cannot detach from the terminal: {error}"))
     });
     ended.unwrap_or_else(|why| {
+        // First, because whoever is told may try again at once.
+        drop(pid);
         if let Some(startup) = startup {
             startup.failed(&why);
         }

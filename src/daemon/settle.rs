@@ -3,21 +3,28 @@
 use std::path::Path;
 
 use nodepool_threads::{Account, close_inherited_files, no_core_dumps};
+use rustix::fs::Mode;
+use rustix::process::umask;
 
 use super::arguments::Arguments;
 use super::environment;
-use super::user::{UserName, become_user, give_directory, give_pid_file};
+use super::stack_dump::Fallback;
+use super::user::{UserName, become_user, give_directory, give_file};
 use crate::logging::LOG_DIR;
 
 /// Takes on the rights, limits and environment that the program keeps. A daemon, which has a pid file, also lets go of
 /// what it has got from whoever started it.
 pub(super) fn settle(arguments: &Arguments, daemon: Option<&Path>) -> Result<(), String> {
     if daemon.is_some() {
-        close_inherited_files();
+        // First of all, because files and directories are made next.
+        umask(Mode::from_raw_mode(0o022));
+        close_inherited_files()
+            .map_err(|error| format!("cannot close the files of whoever has started this: {error}"))?;
     }
     let wanted = arguments.user.as_ref().map(UserName::find).transpose()?;
     if let (Some(account), Some(pid_file)) = (&wanted, daemon) {
-        give_pid_file(pid_file, account)?;
+        give_file("pid file", pid_file, 0o644, account)?;
+        give_file("file for stack dumps", &Fallback::beside(pid_file, false).file, 0o600, account)?;
         if arguments.logging.is_none() {
             give_directory(Path::new(LOG_DIR), account)?;
         }

@@ -1,4 +1,4 @@
-//! `--user`: what root prepares for the user that the daemon then is, and becoming that user (spec/cli.md).
+//! `--user`: what root prepares for the user that the daemon then is, and becoming that user.
 //!
 //! Root touches as little as it can of what the user can write: in a directory of the user's own a name may lead
 //! anywhere by the time it is used.
@@ -77,14 +77,14 @@ pub(super) fn give_directory(path: &Path, account: &Account) -> Result<(), Strin
             DirBuilder::new().recursive(true).mode(0o755).create(above)?;
         }
         DirBuilder::new().mode(0o755).create(path)?;
-        give(&open_in_place(path, OFlags::RDONLY | OFlags::DIRECTORY)?, account)
+        give(&open_in_place(path, OFlags::RDONLY | OFlags::DIRECTORY, 0)?, account)
     };
     made().map_err(|error| format!("cannot make the directory {}: {error}", path.display()))
 }
 
-/// Sees to it that the user can write the pid file: in a directory of its own, or, where only root can make files (as
-/// in `/run`), a file that is there already.
-pub(super) fn give_pid_file(path: &Path, account: &Account) -> Result<(), String> {
+/// Sees to it that the user can write the file, which errors call `what`: in a directory of its own, or, where only root
+/// can make files (as in `/run`), a file that is there already. A new one gets that mode, less the umask.
+pub(super) fn give_file(what: &str, path: &Path, mode: u32, account: &Account) -> Result<(), String> {
     if !geteuid().is_root() {
         return Ok(());
     }
@@ -96,7 +96,7 @@ pub(super) fn give_pid_file(path: &Path, account: &Account) -> Result<(), String
         }
     }
     let given = || {
-        let file = open_in_place(path, OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK)?;
+        let file = open_or_make(path, mode)?;
         let found = file.metadata()?;
         // The user may have put anything there that some program of root's is to be given away with.
         let owner_fits = [0, account.uid].contains(&found.uid());
@@ -107,14 +107,25 @@ pub(super) fn give_pid_file(path: &Path, account: &Account) -> Result<(), String
     };
     given().map_err(|error| {
         let user = account.name.to_string_lossy();
-        format!("cannot give the pid file {} to {user}: {error}", path.display())
+        format!("cannot give the {what} {} to {user}: {error}", path.display())
     })
 }
 
 /// Opens what is there itself, and not what a link in its place leads to.
-fn open_in_place(path: &Path, flags: OFlags) -> io::Result<File> {
+fn open_in_place(path: &Path, flags: OFlags, mode: u32) -> io::Result<File> {
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(File::from(rustix::fs::open(path, flags, Mode::from_raw_mode(0o644))?))
+    Ok(File::from(rustix::fs::open(path, flags, Mode::from_raw_mode(mode))?))
+}
+
+/// In two steps: in a directory like `/tmp` the kernel lets not even root open another's file if it would make one.
+fn open_or_make(path: &Path, mode: u32) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    match open_in_place(path, flags, 0) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            open_in_place(path, flags | OFlags::CREATE | OFlags::EXCL, mode)
+        }
+        opened => opened,
+    }
 }
 
 fn give(file: &File, account: &Account) -> io::Result<()> {
@@ -146,13 +157,13 @@ mod tests {
         let account = own_account();
         if account.uid == 0 {
             std::os::unix::fs::symlink(&victim, &link).unwrap();
-            give_pid_file(&link, &account).unwrap_err();
+            give_file("pid file", &link, 0o644, &account).unwrap_err();
             std::fs::remove_file(&link).unwrap();
             std::fs::hard_link(&victim, &link).unwrap();
-            let refused = give_pid_file(&link, &account).unwrap_err();
+            let refused = give_file("pid file", &link, 0o644, &account).unwrap_err();
             assert!(refused.contains("remove it"), "{refused}");
         } else {
-            give_pid_file(&link, &account).unwrap();
+            give_file("pid file", &link, 0o644, &account).unwrap();
             assert!(!link.exists(), "only root prepares anything");
         }
         std::fs::remove_dir_all(&dir).unwrap();

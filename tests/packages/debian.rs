@@ -77,6 +77,14 @@ fn a_new_installation_waits_for_its_configuration_and_a_purge_leaves_nothing_but
 
     machine.ok("dpkg --remove nodepool");
     assert!(!is_alive(&machine, second));
+    // The init script is there until the purge, though debhelper has made it one that cannot be executed.
+    machine.ok(&format!("chmod 755 {SERVICE}"));
+    for (verb, code) in [("status", 3), ("stop", 0), ("force-stop", 0), ("try-restart", 0), ("reload", 7)] {
+        expect(&machine, verb, code);
+    }
+    for verb in ["start", "restart"] {
+        assert!(expect(&machine, verb, 5).contains("not installed"), "{verb}");
+    }
     assert!(
         machine.has("/etc/default/nodepool-builder") && machine.has("/var/log/nodepool/nodepool-builder.log")
     );

@@ -89,11 +89,21 @@ fn dump_shows_what_the_threads_do_now() {
     machine.ok(&format!("kill -STOP {pid}"));
     let fallback = "/run/nodepool/nodepool-builder.stacks";
     let appears = format!(
-        "(sleep 1; echo 'x stack dump begins\n frame\nx stack dump ends' >{fallback}) & {SERVICE} dump"
+        "(sleep 1; printf 'x stack dump begins\n frame\\033[7m\nx stack dump ends\n' >{fallback}) & {SERVICE} dump"
     );
-    assert!(machine.ok(&appears).contains(" frame\n"));
+    assert!(machine.ok(&appears).contains(" frame^[[7m\n"), "nothing that a terminal acts upon");
     let nothing = expect(&machine, "dump", 1);
     assert!(nothing.contains("no complete dump within 10 seconds"), "{nothing}");
+    // Neither waited for nor followed.
+    machine.ok(&format!(
+        "mv {DEBUG_LOG} {DEBUG_LOG}.kept; mkfifo {DEBUG_LOG}; mv {fallback} /run/stacks; ln -s /run/new {fallback}"
+    ));
+    let appears =
+        format!("(sleep 1; echo 'stack dump begins\nlinked\nstack dump ends' >/run/new) & {SERVICE} dump");
+    let linked = machine.sh(&appears);
+    assert_eq!((linked.status.code(), linked.stdout.as_str()), (Some(1), ""), "{linked:?}");
+    machine.ok(&format!("mv {DEBUG_LOG}.kept {DEBUG_LOG}; rm {fallback}; mkfifo {fallback}"));
+    expect(&machine, "dump", 1);
     machine.ok(&format!("kill -CONT {pid}"));
     expect(&machine, "stop", 0);
 }
@@ -136,6 +146,36 @@ fn a_stale_pid_file_is_replaced_and_a_stranger_is_never_touched() {
         assert_ne!(service(&machine, "status").code(), 0, "{content:?}");
         expect(&machine, "stop", 0);
     }
+    // Its user can put there what it likes.
+    for made in ["mkfifo", "ln -s /run/another", "mkdir"] {
+        machine.ok(&format!("rm -f {PID_FILE}; {made} {PID_FILE}"));
+        expect(&machine, "status", 3);
+        expect(&machine, "stop", 0);
+    }
+}
+
+/// Only systemd knows that it shall not start the daemon again. It does not run on a machine for tests.
+#[test]
+fn force_stop_leaves_to_systemd_what_systemd_has_started() {
+    let sandbox = Sandbox::new("init-systemd");
+    let machine = installed(&sandbox);
+    configure(&sandbox, &machine, "diskimages: []\n");
+    machine.ok(&format!(
+        "printf '%s\\n' '#!/bin/sh' 'case $1 in' 'show) echo MainPID=$(cat /run/main) ;;' \
+         'stop) echo \"$@\" >/run/asked; kill -TERM $(cat {PID_FILE}) ;;' esac >/usr/local/sbin/systemctl; \
+         chmod 755 /usr/local/sbin/systemctl; echo 0 >/run/main"
+    ));
+    for own in [false, true] {
+        expect(&machine, "start", 0);
+        let pid = daemon(&machine);
+        if own {
+            machine.ok(&format!("echo {pid} >/run/main"));
+        }
+        expect(&machine, "force-stop", 0);
+        wait_gone(&machine, pid);
+        assert_eq!(machine.has("/run/asked"), own);
+    }
+    assert_eq!(machine.ok("cat /run/asked").trim(), "stop nodepool-builder.service");
 }
 
 #[test]

@@ -16,7 +16,6 @@ fn the_rpm_package_installs_runs_and_goes() {
         "/etc/init.d/nodepool-builder",
         "/etc/sysconfig/nodepool-builder",
         "/usr/lib/systemd/system/nodepool-builder.service",
-        "/usr/lib/sysusers.d/nodepool.conf",
         "/usr/share/man/man8/nodepool-builder.8.gz",
         "/usr/share/licenses/nodepool/LICENSE",
     ] {

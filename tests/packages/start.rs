@@ -114,8 +114,19 @@ fn where_only_root_can_make_files_the_user_gets_a_pid_file() {
     assert!(refused.stderr.contains("cannot give the pid file"), "{refused:?}");
     assert_eq!(machine.ok("stat -c %U /etc/shadow").trim(), "root");
     machine.ok(&format!("rm {pid_file}"));
+    let stacks = "/run/builder.stacks";
+    machine.ok(&format!("touch /run/victim; ln /run/victim {stacks}"));
+    let refused = start(&sandbox, &machine, "", &format!("-p {pid_file} --user nodepool"));
+    assert!(refused.code() == 1 && refused.stderr.contains("file for stack dumps"), "{refused:?}");
+    assert_eq!(machine.ok("stat -c %U /run/victim").trim(), "root");
+    machine.ok(&format!("rm {stacks}"));
 
-    assert_eq!(start(&sandbox, &machine, "", &format!("-p {pid_file} --user nodepool:daemon")).code(), 0);
+    let args = format!("-p {pid_file} --user nodepool:daemon");
+    assert_eq!(start(&sandbox, &machine, "umask 077;", &args).code(), 0);
+    assert_eq!(
+        machine.ok(&format!("stat -c '%U:%G %a' {pid_file} {stacks}")).trim(),
+        "nodepool:daemon 644\nnodepool:daemon 600"
+    );
     let pid: u32 = machine.ok(&format!("cat {pid_file}")).trim().parse().unwrap();
     assert_eq!(
         machine.ok(&format!("stat -c %U:%G /proc/{pid} {pid_file}")).trim(),
@@ -125,6 +136,34 @@ fn where_only_root_can_make_files_the_user_gets_a_pid_file() {
     wait_gone(&machine, pid);
     // It cannot be removed by that user, but it says no more that somebody runs.
     assert_eq!(machine.ok(&format!("cat {pid_file}")), "");
+
+    // There it also writes the dumps that no log takes, and the init script finds them.
+    machine.ok(&format!(
+        "echo 'PIDFILE={pid_file}\nDAEMON_ARGS=\"-l /etc/nodepool/logging.yaml\"' >>/etc/default/nodepool-builder; \
+         echo '{{version: 1, handlers: {{out: {{class: logging.StreamHandler}}}}, root: {{level: INFO, handlers: \
+         [out]}}}}' >/etc/nodepool/logging.yaml"
+    ));
+    expect(&machine, "start", 0);
+    let dump = expect(&machine, "dump", 0);
+    assert!(dump.contains("build-worker-0"), "{dump}");
+    assert_eq!(machine.ok(&format!("stat -c '%U %a' {stacks}")).trim(), "nodepool 600");
+    expect(&machine, "stop", 0);
+}
+
+#[test]
+fn directories_that_root_makes_can_be_read_by_all_whatever_the_umask_of_the_starter() {
+    let sandbox = Sandbox::new("start-umask");
+    let machine = installed(&sandbox);
+    configure(&sandbox, &machine, "diskimages: []\n");
+    machine.ok("rm -rf /run/nodepool /var/log/nodepool");
+    let args = "-p /run/nodepool/above/x.pid --user nodepool";
+    assert_eq!(start(&sandbox, &machine, "umask 077;", args).code(), 0);
+    let paths = "/run/nodepool /run/nodepool/above /run/nodepool/above/x.pid /var/log/nodepool";
+    assert_eq!(
+        machine.ok(&format!("stat -c '%U %a' {paths}")).trim(),
+        "root 755\nnodepool 755\nnodepool 644\nnodepool 755"
+    );
+    machine.ok("kill -TERM $(cat /run/nodepool/above/x.pid)");
 }
 
 #[test]
