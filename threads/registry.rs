@@ -25,7 +25,9 @@ use crate::locks::thread_id;
 /// only, but a thread may have been stopped in it.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-static REGISTRY: Mutex<Vec<Arc<Entry>>> = Mutex::new(Vec::new());
+type Registry = Mutex<Vec<Arc<Entry>>>;
+
+static REGISTRY: Registry = Mutex::new(Vec::new());
 
 thread_local! {
     static CURRENT: RefCell<Option<Arc<Entry>>> = const { RefCell::new(None) };
@@ -192,8 +194,8 @@ fn lock_in_time<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
 }
 
 /// All registered threads; none if the registry cannot be read.
-fn entries() -> Option<Vec<Arc<Entry>>> {
-    lock_in_time(&REGISTRY).map(|registry| registry.clone())
+fn entries(registry: &Registry) -> Option<Vec<Arc<Entry>>> {
+    lock_in_time(registry).map(|registry| registry.clone())
 }
 
 impl Entry {
@@ -206,6 +208,10 @@ impl Entry {
 /// All registered threads, in the order in which they started. Waits for no other thread: what a thread that
 /// was stopped at the wrong moment does not let be read is left out.
 pub fn threads() -> Vec<ThreadInfo> {
+    threads_in(&REGISTRY)
+}
+
+fn threads_in(registry: &Registry) -> Vec<ThreadInfo> {
     let info = |entry: &Arc<Entry>| ThreadInfo {
         name: entry.name.clone(),
         role: entry.role,
@@ -218,23 +224,39 @@ pub fn threads() -> Vec<ThreadInfo> {
             .map(|doing| (doing.what.into_owned(), doing.since.elapsed()))
             .collect(),
     };
-    entries().unwrap_or_default().iter().map(info).collect()
+    entries(registry).unwrap_or_default().iter().map(info).collect()
 }
 
 /// The names of the registered threads by the kernel's thread ids.
 pub(crate) fn names() -> BTreeMap<u32, String> {
-    entries().unwrap_or_default().iter().map(|entry| (entry.id, entry.name.clone())).collect()
+    entries(&REGISTRY).unwrap_or_default().iter().map(|entry| (entry.id, entry.name.clone())).collect()
 }
 
-/// What all threads are doing that has a limit, each with the thread's id and name. None if some thread does
-/// not let it be read at present.
-pub(crate) fn limited_activities() -> Option<Vec<(u32, String, Doing)>> {
-    let mut found = Vec::new();
-    for entry in entries()? {
-        let limited = entry.doing()?.into_iter().filter(|doing| doing.limit.is_some());
-        found.extend(limited.map(|doing| (entry.id, entry.name.clone(), doing)));
+/// What all threads are doing that has a limit.
+#[derive(Default)]
+pub(crate) struct Limited {
+    /// Each with the thread's id and name.
+    pub(crate) activities: Vec<(u32, String, Doing)>,
+    /// The threads of which it cannot be read at present.
+    pub(crate) unread: Vec<u32>,
+}
+
+/// What all threads are doing that has a limit. None if not even the threads can be read at present.
+pub(crate) fn limited_activities() -> Option<Limited> {
+    limited_in(&REGISTRY)
+}
+
+fn limited_in(registry: &Registry) -> Option<Limited> {
+    let mut limited = Limited::default();
+    for entry in entries(registry)? {
+        let Some(doing) = entry.doing() else {
+            limited.unread.push(entry.id);
+            continue;
+        };
+        let doing = doing.into_iter().filter(|doing| doing.limit.is_some());
+        limited.activities.extend(doing.map(|doing| (entry.id, entry.name.clone(), doing)));
     }
-    Some(found)
+    Some(limited)
 }
 
 #[cfg(test)]
@@ -267,15 +289,46 @@ mod tests {
         assert!(find("registry-test").is_none());
     }
 
+    /// A registry with one thread for each name, which does what it is called within a second.
+    ///
+    /// The one of the process is not for tests that stop somebody in it: other tests look there meanwhile.
+    fn registry_of(names: [&str; 2]) -> &'static Registry {
+        let entry = |name: &str| {
+            let (what, limit) = (Cow::Owned(name.to_owned()), Some(Duration::from_secs(1)));
+            let activities = vec![Doing { number: 0, what, since: Instant::now(), limit }].into();
+            let id = u32::from(name.as_bytes()[0]);
+            Arc::new(Entry { name: name.to_owned(), role: "tester", id, started: Instant::now(), activities })
+        };
+        Box::leak(Box::new(Mutex::new(names.map(entry).to_vec())))
+    }
+
+    /// What another thread finds, and within what time it must.
+    fn found_by_another<T: Send + 'static>(find: impl FnOnce() -> T + Send + 'static) -> T {
+        let (tell, told) = bounded(1);
+        thread::spawn(move || tell.send(find()));
+        told.recv_timeout(Duration::from_secs(20)).unwrap()
+    }
+
     #[test]
     fn who_asks_for_the_threads_is_not_held_up_by_one_that_was_stopped_in_the_registry() {
-        let (tell, told) = bounded(1);
-        let held = lock(&REGISTRY);
-        let asker = thread::spawn(move || tell.send((threads().len(), limited_activities().is_none())));
-        let answer = told.recv_timeout(Duration::from_secs(20));
-        drop(held);
-        assert_eq!(answer, Ok((0, true)));
-        asker.join().unwrap().unwrap();
+        let registry = registry_of(["a", "b"]);
+        assert_eq!(threads_in(registry).len(), 2);
+        let _held = lock(registry);
+        let found = found_by_another(|| (threads_in(registry).len(), limited_in(registry).is_none()));
+        assert_eq!(found, (0, true));
+    }
+
+    #[test]
+    fn a_thread_that_was_stopped_beginning_an_activity_hides_what_it_does_but_not_what_others_do() {
+        let registry = registry_of(["a", "b"]);
+        let first = Arc::clone(&lock(registry)[0]);
+        let _held = lock(&first.activities);
+        let (infos, limited) =
+            found_by_another(|| (threads_in(registry), limited_in(registry).unwrap_or_default()));
+        let doing: Vec<_> = infos.iter().map(|info| (info.name.as_str(), info.activities.len())).collect();
+        assert_eq!(doing, [("a", 0), ("b", 1)]);
+        let names: Vec<_> = limited.activities.iter().map(|(_, name, _)| name.as_str()).collect();
+        assert_eq!((names, limited.unread), (vec!["b"], vec![first.id]));
     }
 
     #[test]

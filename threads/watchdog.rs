@@ -9,7 +9,7 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::registry::{Doing, Thread, limited_activities, spawn};
+use crate::registry::{Doing, Limited, Thread, limited_activities, spawn};
 use crate::stop::StopSource;
 
 /// How often it looks.
@@ -81,8 +81,8 @@ impl Watchdog {
             let mut watch = Watch::new(interval, tolerance, Instant::now());
             while token.wait(interval).is_ok() {
                 // What cannot be read now can be the next time.
-                if let Some(activities) = limited_activities() {
-                    watch.look(Instant::now(), activities).into_iter().for_each(&mut report);
+                if let Some(limited) = limited_activities() {
+                    watch.look(Instant::now(), limited).into_iter().for_each(&mut report);
                 }
             }
         })?;
@@ -100,6 +100,7 @@ struct Watch {
 }
 
 struct Known {
+    thread: u32,
     /// How long the watchdog has seen it. A process that is stopped for an hour is not stuck, and then the
     /// watchdog has not looked either.
     seen: Duration,
@@ -112,17 +113,21 @@ impl Watch {
         Self { interval, tolerance, last_look: now, known: BTreeMap::new() }
     }
 
-    fn look(&mut self, now: Instant, activities: Vec<(u32, String, Doing)>) -> Vec<Report> {
+    fn look(&mut self, now: Instant, limited: Limited) -> Vec<Report> {
         let longest = 2 * self.interval;
         let passed = now.saturating_duration_since(self.last_look).min(longest);
         self.last_look = now;
         let mut before = std::mem::take(&mut self.known);
         let mut reports = Vec::new();
-        for (thread, name, Doing { number, what, since, limit }) in activities {
+        for (thread, name, Doing { number, what, since, limit }) in limited.activities {
             let Some(limit) = limit else { continue };
             let age = now.saturating_duration_since(since);
-            let mut known =
-                before.remove(&number).unwrap_or(Known { seen: Duration::ZERO, since, reported: None });
+            let mut known = before.remove(&number).unwrap_or(Known {
+                thread,
+                seen: Duration::ZERO,
+                since,
+                reported: None,
+            });
             known.seen += age.min(passed);
             if known.reported.is_none() && known.seen > self.tolerance.deadline(limit) {
                 let overdue = Overdue { thread, name, activity: what.into_owned(), limit, since: age };
@@ -131,7 +136,11 @@ impl Watch {
             }
             self.known.insert(number, known);
         }
-        reports.extend(before.into_values().filter_map(|ended| {
+        // Of a thread that does not let it be read nothing is known to have ended.
+        let (unread, ended): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            before.into_iter().partition(|(_, known)| limited.unread.contains(&known.thread));
+        self.known.extend(unread);
+        reports.extend(ended.into_values().filter_map(|ended| {
             let since = now.saturating_duration_since(ended.since);
             ended.reported.map(|overdue| Report::WentOn(Overdue { since, ..overdue }))
         }));
@@ -171,6 +180,10 @@ mod tests {
         (7, "worker".to_owned(), Doing { number, what: Cow::Borrowed(what), since, limit })
     }
 
+    fn read(activities: Vec<(u32, String, Doing)>) -> Limited {
+        Limited { activities, unread: Vec::new() }
+    }
+
     fn overdue(activity: &str, limit: u32, since: u32) -> Overdue {
         let (thread, name) = (7, "worker".to_owned());
         Overdue { thread, name, activity: activity.to_owned(), limit: limit * SECOND, since: since * SECOND }
@@ -184,10 +197,12 @@ mod tests {
         for at in (2..=seconds).step_by(2) {
             let all =
                 limits.iter().map(|(number, what, limit)| doing(*number, what, begin, *limit)).collect();
-            said.extend(watch.look(begin + at * SECOND, all).into_iter().map(|report| (at, report)));
+            said.extend(watch.look(begin + at * SECOND, read(all)).into_iter().map(|report| (at, report)));
         }
         let end = seconds + 2;
-        said.extend(watch.look(begin + end * SECOND, Vec::new()).into_iter().map(|report| (end, report)));
+        said.extend(
+            watch.look(begin + end * SECOND, read(Vec::new())).into_iter().map(|report| (end, report)),
+        );
         said
     }
 
@@ -220,13 +235,31 @@ mod tests {
         let begin = Instant::now();
         let mut watch = Watch::new(INTERVAL, TOLERANCE, begin);
         let at = |watch: &mut Watch, second: u32| {
-            watch.look(begin + second * SECOND, vec![doing(1, "asking", begin, 1)])
+            watch.look(begin + second * SECOND, read(vec![doing(1, "asking", begin, 1)]))
         };
         assert_eq!(at(&mut watch, 2), []);
         assert_eq!(at(&mut watch, 3600), [], "an hour passed, and the thread had four seconds of it");
         assert_eq!(at(&mut watch, 3602), []);
         assert_eq!(at(&mut watch, 3604), []);
         assert_eq!(at(&mut watch, 3606), [Report::Stuck(overdue("asking", 1, 3606))]);
+    }
+
+    #[test]
+    fn an_activity_has_not_ended_because_it_could_not_be_read() {
+        let begin = Instant::now();
+        let mut watch = Watch::new(INTERVAL, TOLERANCE, begin);
+        let mut at = |second: u32, limited| watch.look(begin + second * SECOND, limited);
+        let readable = || read(vec![doing(1, "asking", begin, 1)]);
+        let unreadable = || Limited { activities: Vec::new(), unread: vec![7] };
+        for second in (2..=10).step_by(2) {
+            assert_eq!(at(second, readable()), []);
+        }
+        assert_eq!(at(12, unreadable()), [], "it is not reported as long as it cannot be read");
+        assert_eq!(at(14, readable()), [Report::Stuck(overdue("asking", 1, 14))]);
+        assert_eq!(at(16, unreadable()), []);
+        assert_eq!(at(18, readable()), [], "it was reported already");
+        let end = Report::WentOn(overdue("asking", 1, 20));
+        assert_eq!(at(20, Limited { activities: Vec::new(), unread: vec![8] }), [end]);
     }
 
     #[test]

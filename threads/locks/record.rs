@@ -195,7 +195,7 @@ impl Entry {
     }
 
     /// What it says, unless it is free or just being written.
-    #[allow(unsafe_code)]
+    #[expect(unsafe_code, reason = "what is written without a lock can only be put together again by hand")]
     fn read(&self) -> Option<Fact> {
         let version = self.version.load(Ordering::Acquire);
         let kind = match self.kind.load(Ordering::Relaxed) {

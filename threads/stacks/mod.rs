@@ -6,8 +6,8 @@
 //! signal, whose handler copies its stack and returns. Everything else (unwinding, names) happens afterwards
 //! in the thread that dumps.
 //!
-//! No lock is taken that others hold for longer than a moment, and no thread is waited for longer than
-//! two seconds.
+//! No lock is taken that others hold for longer than a moment, and threads are waited for five seconds at
+//! most, all of them together.
 
 mod callers;
 mod modules;

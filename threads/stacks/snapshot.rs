@@ -24,7 +24,7 @@ use crate::locks::Mutex;
 pub(super) const STACK: usize = 64 << 10;
 /// So many threads can be asked at once. They answer when the scheduler lets them run, so a busy machine
 /// needs as many rounds as there are threads divided by this.
-pub(super) const SLOTS: usize = 32;
+const SLOTS: usize = 32;
 
 // What a slot is doing, in the lowest bits; above them the number of the request.
 const WANTED: u32 = 1;
@@ -141,6 +141,10 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    pub(super) fn is_answered(&self) -> bool {
+        self.slot.phase.load(Ordering::Acquire) == self.request | DONE
+    }
+
     /// Waits for the thread to answer.
     pub(super) fn wait(&self, deadline: Instant) -> Result<(Registers, Copied<'_>), Missed> {
         loop {

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use super::modules::Modules;
 use super::own_memory::{Live, OwnMemory};
-use super::snapshot::{Asked, Missed, SLOTS, STACK, Snapshots};
+use super::snapshot::{Asked, Missed, STACK, Snapshots};
 use super::task::{self, Place};
-use super::unwind::{Registers, Unwinder, Unwound};
+use super::unwind::{End, Registers, Unwinder, Unwound};
+use crate::locks::thread_id;
 
-/// How long a thread may take to come to rest, and how long to answer: that long it may have to wait for a
-/// processor.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long all threads together may take to come to rest or to answer: on a busy machine they have to wait
+/// for a processor.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// A thread that has used so much CPU time without waiting computes; its next system call is probably far
 /// away.
 const BUSY: Duration = Duration::from_millis(2);
@@ -31,11 +32,11 @@ pub(super) struct Found {
     waits: u64,
 }
 
-/// A thread that ran when it was looked at: how often it had waited until then, and its CPU time.
+/// A thread that has not been found waiting yet.
 struct Running {
     id: u32,
-    waits: u64,
-    cpu: Duration,
+    /// How often it had waited when it was last looked at, and its CPU time just after that.
+    last: Option<(u64, Duration)>,
 }
 
 /// What a look at a thread has come to.
@@ -46,10 +47,11 @@ enum Look {
     Seen(Found),
 }
 
+/// A thread that was asked for its stack.
 struct Waiting {
     found: Found,
     asked: Asked,
-    until: Instant,
+    since: Instant,
 }
 
 /// Finds the stacks of threads.
@@ -64,50 +66,67 @@ impl Survey<'_> {
     ///
     /// A thread that waits is never asked. One that does not may still be on its way out of a system call,
     /// which would say that it was interrupted: it has to have run for a while without waiting. Those that do
-    /// now this, now that, are looked at until they are found waiting.
+    /// now this, now that, are looked at until they are found waiting. One that does not answer holds up the
+    /// end of all this, but not the others.
     pub(super) fn all(&self, ids: &[u32]) -> Vec<Found> {
-        let (mut seen, mut running, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
-        for id in ids {
-            match self.look(*id) {
-                Look::Gone => {}
-                Look::Runs(found) if *id == own_id() => self.ask(found, &mut waiting, &mut seen),
-                Look::Runs(found) => {
-                    running.push(Running { id: *id, waits: found.waits, cpu: task::cpu_time(*id) });
-                }
-                Look::Seen(found) => seen.push(found),
-            }
-        }
-        let until = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + PATIENCE;
+        let (mut seen, mut waiting) = (Vec::new(), Vec::new());
+        let mut running: Vec<_> = ids.iter().map(|id| Running { id: *id, last: None }).collect();
         let mut pause = PAUSES.0;
-        while !running.is_empty() {
-            std::thread::park_timeout(pause);
+        loop {
+            let too_late = Instant::now() >= deadline;
+            running.retain_mut(|thread| !self.settle(thread, too_late, &mut waiting, &mut seen));
+            self.take(&mut waiting, too_late, &mut seen);
+            if running.is_empty() && waiting.is_empty() {
+                break;
+            }
+            match waiting.first() {
+                Some(first) => _ = first.asked.wait(Instant::now() + pause),
+                None => std::thread::park_timeout(pause),
+            }
             pause = PAUSES.1.min(pause * 2);
-            let too_late = Instant::now() > until;
-            running.retain_mut(|running| {
-                match self.look(running.id) {
-                    Look::Gone => return false,
-                    Look::Seen(found) => seen.push(found),
-                    Look::Runs(found) if found.waits != running.waits && !too_late => {
-                        *running =
-                            Running { id: found.id, waits: found.waits, cpu: task::cpu_time(found.id) };
-                        return true;
-                    }
-                    Look::Runs(found) if task::cpu_time(found.id) >= running.cpu + BUSY => {
-                        self.ask(found, &mut waiting, &mut seen);
-                    }
-                    Look::Runs(_) if !too_late => return true,
-                    Look::Runs(mut found) => {
-                        found.notes.push("it was never found at rest, nor running for a while".to_owned());
-                        seen.push(found);
-                    }
-                }
-                false
-            });
-            self.take(&mut waiting, &mut seen);
         }
-        self.take(&mut waiting, &mut seen);
         seen.sort_by_key(|found| found.id);
         seen
+    }
+
+    /// Looks at a thread, and asks it if it computes. Whether that was all there is to do for now.
+    fn settle(
+        &self,
+        thread: &mut Running,
+        too_late: bool,
+        waiting: &mut Vec<Waiting>,
+        seen: &mut Vec<Found>,
+    ) -> bool {
+        // Taken before the look, and compared with what was taken after the last one: what it has used between
+        // the two it has used without waiting, if it has not waited from look to look.
+        let cpu = task::cpu_time(thread.id);
+        let mut found = match self.look(thread.id) {
+            Look::Gone => return true,
+            Look::Seen(found) => {
+                seen.push(found);
+                return true;
+            }
+            Look::Runs(found) => found,
+        };
+        let computes = found.id == thread_id()
+            || thread.last.is_some_and(|(waits, before)| found.waits == waits && cpu >= before + BUSY);
+        if too_late {
+            found.notes.push(if computes {
+                "it runs, and there was no time left to ask it for its stack".to_owned()
+            } else {
+                "it was never found at rest, nor running for a while".to_owned()
+            });
+            seen.push(found);
+            return true;
+        }
+        if computes {
+            return self.ask(found, waiting, seen);
+        }
+        if thread.last.is_none_or(|(waits, _)| waits != found.waits) {
+            thread.last = Some((found.waits, task::cpu_time(found.id)));
+        }
+        false
     }
 
     /// Reads the stack of a thread that is blocked, without the thread's knowledge.
@@ -129,22 +148,25 @@ impl Survey<'_> {
             return Look::Seen(found);
         }
         // Of the thread that asks the kernel says that it waits, for the answer.
-        let place = if id == own_id() { Ok(Place::Running) } else { task::place(id) };
+        let place = if id == thread_id() { Ok(Place::Running) } else { task::place(id) };
         match place {
             Ok(Place::Running) => return Look::Runs(found),
             Ok(Place::Blocked { sp: 0, .. }) => found.notes.push("it is about to end".to_owned()),
-            Ok(Place::Blocked { sp, pc }) => {
+            Ok(place @ Place::Blocked { sp, pc, .. }) => {
                 let stack = Live::new(self.memory);
                 let unwinder = Unwinder { modules: self.modules, memory: self.memory, stack: &stack };
-                found.unwound = unwinder.unwind(Registers::new(pc, sp));
+                let unwound = unwinder.unwind(Registers::new(pc, sp));
+                // In this order. If it is blocked now and has run in between, it has left the processor since,
+                // which is counted; that it has woken and still runs is not, but the kernel knows its place
+                // only while it is off the processor.
+                let still_there = task::place(id).is_ok_and(|now| now == place);
                 match task::status(id) {
-                    Some(after) if after.switches == switches => {}
+                    Some(after) if still_there && after.switches == switches => {}
                     Some(_) => return Look::Runs(found),
                     None => return Look::Gone,
                 }
-                if !found.unwound.complete {
-                    found.notes.push("the outer frames could not be found".to_owned());
-                }
+                found.notes.extend(unwound.missing());
+                found.unwound = unwound;
             }
             Err(error) if error.kind() == ErrorKind::NotFound => return Look::Gone,
             // It is not asked either: it may be waiting, and a signal would disturb that.
@@ -155,53 +177,56 @@ impl Survey<'_> {
         Look::Seen(found)
     }
 
-    fn ask(&self, mut found: Found, waiting: &mut Vec<Waiting>, seen: &mut Vec<Found>) {
-        found.unwound = Unwound::default();
-        if waiting.len() == SLOTS {
-            self.take(waiting, seen);
-        }
+    /// Asks a thread that runs. Whether that could be done: if not, then for now.
+    fn ask(&self, mut found: Found, waiting: &mut Vec<Waiting>, seen: &mut Vec<Found>) -> bool {
         if self.snapshots.is_blocked_in(found.blocked) {
             found.notes.push("it runs with all signals blocked, so its stack cannot be copied".to_owned());
             seen.push(found);
-            return;
+            return true;
         }
         match self.snapshots.ask(found.id) {
-            Some(Ok(asked)) => waiting.push(Waiting { found, asked, until: Instant::now() + PATIENCE }),
-            Some(Err(missed)) => seen.extend(self.without_answer(found, &missed)),
-            None => {
-                found.notes.push("it runs, and too many threads are being asked for their stacks".to_owned());
-                seen.push(found);
-            }
+            Some(Ok(asked)) => waiting.push(Waiting { found, asked, since: Instant::now() }),
+            Some(Err(missed)) => seen.extend(self.without_answer(found, &missed, Instant::now())),
+            None => return false,
         }
+        true
     }
 
-    fn take(&self, waiting: &mut Vec<Waiting>, seen: &mut Vec<Found>) {
-        for Waiting { mut found, asked, until } in waiting.drain(..) {
-            match asked.wait(until) {
+    /// Takes the answers that are there; when it is too late, gives up those that are not.
+    fn take(&self, waiting: &mut Vec<Waiting>, too_late: bool, seen: &mut Vec<Found>) {
+        for Waiting { mut found, asked, since } in std::mem::take(waiting) {
+            if !too_late && !asked.is_answered() {
+                if task::status(found.id).is_some() {
+                    waiting.push(Waiting { found, asked, since });
+                }
+                continue;
+            }
+            match asked.wait(since) {
                 Ok((registers, stack)) => {
                     let unwinder = Unwinder { modules: self.modules, memory: self.memory, stack: &stack };
                     found.unwound = unwinder.unwind(registers);
-                    if !found.unwound.complete {
-                        found.notes.push(if stack.bytes.len() == STACK {
-                            format!("only the inner {} KB of its stack were copied", STACK >> 10)
-                        } else {
-                            "the outer frames could not be found".to_owned()
-                        });
-                    }
+                    found.notes.extend(if found.unwound.end == End::Lost && stack.bytes.len() == STACK {
+                        Some(format!("only the inner {} KB of its stack were copied", STACK >> 10))
+                    } else {
+                        found.unwound.missing()
+                    });
+                    // When it was looked at it may have been on its way into a wait, or out of one.
+                    found.state = 'R';
                     seen.push(found);
                 }
-                Err(missed) => seen.extend(self.without_answer(found, &missed)),
+                Err(missed) => seen.extend(self.without_answer(found, &missed, since)),
             }
         }
     }
 
-    fn without_answer(&self, mut found: Found, missed: &Missed) -> Option<Found> {
+    fn without_answer(&self, mut found: Found, missed: &Missed, since: Instant) -> Option<Found> {
         // It may have begun to wait before the signal could reach it.
         match (missed, self.look(found.id)) {
             (Missed::Gone, _) | (_, Look::Gone) => return None,
             (_, Look::Seen(seen)) => return Some(seen),
             (Missed::Late, _) => {
-                found.notes.push(format!("it has not answered within {} s", PATIENCE.as_secs()));
+                let waited = since.elapsed().as_secs_f64();
+                found.notes.push(format!("it has not answered within {waited:.1} s"));
             }
             (Missed::Unsent(error), _) => {
                 found.notes.push(format!("it could not be asked for its stack: {error}"))
@@ -209,8 +234,4 @@ impl Survey<'_> {
         }
         Some(found)
     }
-}
-
-fn own_id() -> u32 {
-    rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs()
 }

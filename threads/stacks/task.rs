@@ -20,8 +20,9 @@ pub(super) fn ids() -> Vec<u32> {
 pub(super) struct Status {
     pub(super) name: String,
     pub(super) state: char,
-    /// How often it has left the processor, by its own will and by the kernel's. A blocked thread for which
-    /// this has not changed has not run.
+    /// How often it has left the processor, by its own will and by the kernel's. It is counted when it leaves
+    /// it, not when it comes back: a thread that was blocked has run since if this has changed, or if it runs
+    /// now.
     pub(super) switches: (u64, u64),
     /// The signals that it does not take, as a mask.
     pub(super) blocked: u64,
@@ -64,8 +65,10 @@ pub(super) fn cpu_time(id: u32) -> Duration {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Place {
     Running,
-    /// In the kernel: where its stack ends, and where it goes on when the kernel lets it.
+    /// In the kernel: in which system call (-1 in none), where its stack ends, and where it goes on when the
+    /// kernel lets it.
     Blocked {
+        call: i64,
         sp: u64,
         pc: u64,
     },
@@ -73,10 +76,11 @@ pub(super) enum Place {
 
 pub(super) fn place(id: u32) -> io::Result<Place> {
     let text = read_to_string(format!("/proc/self/task/{id}/syscall"))?;
-    let mut last =
-        text.trim_end().rsplit(' ').map(|number| u64::from_str_radix(number.trim_start_matches("0x"), 16));
-    match (last.next(), last.next()) {
-        (Some(Ok(pc)), Some(Ok(sp))) => Ok(Place::Blocked { sp, pc }),
+    let mut words = text.split_ascii_whitespace();
+    let call = words.next().and_then(|call| call.parse().ok());
+    let mut last = words.rev().map(|word| u64::from_str_radix(word.trim_start_matches("0x"), 16));
+    match (call, last.next(), last.next()) {
+        (Some(call), Some(Ok(pc)), Some(Ok(sp))) => Ok(Place::Blocked { call, sp, pc }),
         _ => Ok(Place::Running),
     }
 }

@@ -53,16 +53,38 @@ impl Registers {
     }
 }
 
+/// How far a stack was followed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum End {
+    /// Not to its beginning: from here on nothing is known.
+    #[default]
+    Lost,
+    /// For as many frames as anybody wants to see.
+    TooDeep,
+    /// To where the thread began.
+    Beginning,
+}
+
 /// The functions on a stack, innermost first.
 #[derive(Debug, Default)]
 pub(super) struct Unwound {
     /// For each frame an address inside of the instruction that it is at, so the one before the return
     /// address.
     pub(super) addresses: Vec<u64>,
-    /// Whether the stack was followed to its beginning.
-    pub(super) complete: bool,
+    pub(super) end: End,
     /// From this frame on it is only likely that the frames are the right ones.
     pub(super) guessed_from: Option<usize>,
+}
+
+impl Unwound {
+    /// What is missing, in words.
+    pub(super) fn missing(&self) -> Option<String> {
+        match self.end {
+            End::Lost => Some("the outer frames could not be found".to_owned()),
+            End::TooDeep => Some(format!("its stack is deeper than {} frames", self.addresses.len())),
+            End::Beginning => None,
+        }
+    }
 }
 
 /// Whose stack is unwound, and with what.
@@ -81,10 +103,13 @@ impl Unwinder<'_> {
     /// `interrupted`: the first frame is not in the middle of a call.
     fn walk(&self, mut registers: Registers, mut interrupted: bool, searches: usize) -> Unwound {
         let mut unwound = Unwound::default();
-        while unwound.addresses.len() < MAX_FRAMES {
-            let (Some(pc), Some(sp)) = (registers.get(X86_64::RA), registers.get(X86_64::RSP)) else { break };
+        while let (Some(pc), Some(sp)) = (registers.get(X86_64::RA), registers.get(X86_64::RSP)) {
             if pc == 0 {
-                unwound.complete = true;
+                unwound.end = End::Beginning;
+                break;
+            }
+            if unwound.addresses.len() == MAX_FRAMES {
+                unwound.end = End::TooDeep;
                 break;
             }
             let address = if interrupted { pc } else { pc - 1 };
@@ -99,7 +124,7 @@ impl Unwinder<'_> {
             );
             let Ok(row) = found else { break };
             if row.register(X86_64::RA) == RegisterRule::Undefined {
-                unwound.complete = true;
+                unwound.end = End::Beginning;
                 break;
             }
             let Some(cfa) = self.cfa(&function, row, &registers) else {
@@ -118,7 +143,7 @@ impl Unwinder<'_> {
     }
 
     /// Tries what may be the end of this function's frame, and takes the first that is proven and leads to
-    /// the beginning of the stack; without such a one the first that leads there at all.
+    /// the beginning of the stack, or far enough; without such a one the first that leads there at all.
     fn search(
         &self,
         function: &Function<'_>,
@@ -139,7 +164,7 @@ impl Unwinder<'_> {
             let mut rest = self.walk(caller, false, searches - 1);
             // Where only the start of the thread remains there is nothing to confuse it with.
             let certain = candidate.proven || rest.addresses.len() <= 2;
-            match rest.complete {
+            match rest.end != End::Lost {
                 true if certain => {
                     likely = Some(rest);
                     break;
@@ -154,7 +179,7 @@ impl Unwinder<'_> {
         if let Some(rest) = likely {
             unwound.guessed_from = rest.guessed_from.map(|index| unwound.addresses.len() + index);
             unwound.addresses.extend(rest.addresses);
-            unwound.complete = true;
+            unwound.end = rest.end;
         }
     }
 

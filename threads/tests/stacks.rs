@@ -219,6 +219,25 @@ fn a_thread_that_spins_is_seen_there_and_goes_on() {
 }
 
 #[inline(never)]
+fn recurses_before_it_sleeps(depth: u32) -> u32 {
+    if depth == 0 {
+        sleeps_for_long();
+    }
+    std::hint::black_box(if depth == 0 { 0 } else { recurses_before_it_sleeps(depth - 1) }) + 1
+}
+
+#[test]
+fn a_stack_that_is_too_deep_is_said_to_be() {
+    let id = start("deep", || assert_eq!(recurses_before_it_sleeps(2000), 1));
+    let deep = |stack: &ThreadStack| {
+        stack.note.as_ref().is_some_and(|note| note.contains("its stack is deeper than 4"))
+    };
+    let stack = dump_until(id, deep);
+    let recursion = stack.frames.iter().filter(|frame| frame.function.ends_with("recurses_before_it_sleeps"));
+    assert!(recursion.count() > 390, "{stack}");
+}
+
+#[inline(never)]
 fn block_all_signals() {
     // SAFETY: both calls only look at, and fill in, this mask of signals, and concern this thread alone.
     #[expect(unsafe_code, reason = "there is no safe way to block signals")]
@@ -292,9 +311,17 @@ fn threads_that_are_not_registered_are_in_the_dump_under_the_kernels_name_as_is_
     let (_keep, receiver) = channel::<()>();
     std::thread::Builder::new().name("stranger".to_owned()).spawn(move || receiver.recv()).unwrap();
     let mut dumper = StackDumper::new().unwrap();
-    let all = dumper.dump();
-    let stranger = all.iter().find(|stack| stack.name == "stranger").unwrap();
-    assert_eq!(stranger.role, None);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    // A thread gives itself its name, some time after it has begun.
+    let (all, role) = loop {
+        let all = dumper.dump();
+        let stranger = all.iter().find(|stack| stack.name == "stranger");
+        if let Some(role) = stranger.map(|stranger| stranger.role) {
+            break (all, role);
+        }
+        assert!(Instant::now() < deadline, "no stranger among {all:?}");
+    };
+    assert_eq!(role, None);
     let own = std::process::id();
     assert!(
         all.iter().any(|stack| stack.id == own && !stack.frames.is_empty()),
