@@ -4,7 +4,10 @@
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 /// The daemon's side of its start: it must say how it went. Dropped without a word, the start has failed.
@@ -22,19 +25,25 @@ pub enum Detached {
     Daemon(Startup),
 }
 
-/// Turns the process into a daemon: a session of its own, `/` as working directory. The standard streams stay until [`Startup::succeeded`], so that early messages reach the terminal.
+/// Turns the process into a daemon: a session of its own, `/` as working directory. The standard streams stay
+/// until [`Startup::succeeded`], so that early messages reach the terminal. The starter waits for `limit` at most:
+/// a disk that hangs must not hold up the boot of the machine.
 ///
 /// Must be called while the process has one thread.
-pub fn detach() -> io::Result<Detached> {
+pub fn detach(limit: Duration) -> io::Result<Detached> {
     let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC)?;
     if fork()? {
         drop(write_end);
-        let mut report = String::new();
-        File::from(read_end).read_to_string(&mut report)?;
-        return Ok(Detached::Starter(match report.as_str() {
-            "ok" => Ok(()),
-            "" => Err("the daemon ended before it had started".to_owned()),
-            reason => Err(reason.to_owned()),
+        return Ok(Detached::Starter(match report_within(limit, File::from(read_end))?.as_deref() {
+            Some("ok") => Ok(()),
+            Some("") => Err("the daemon ended before it had started".to_owned()),
+            Some(reason) => Err(reason.to_owned()),
+            None => {
+                let seconds = limit.as_secs();
+                Err(format!(
+                    "the daemon has not started within {seconds} s; it goes on trying, and its log may say more"
+                ))
+            }
         }));
     }
     drop(read_end);
@@ -45,6 +54,28 @@ pub fn detach() -> io::Result<Detached> {
     }
     rustix::process::chdir("/")?;
     Ok(Detached::Daemon(Startup { report: File::from(write_end) }))
+}
+
+/// What the daemon reports; `None` if it has said nothing when `limit` is over.
+fn report_within(limit: Duration, mut pipe: File) -> io::Result<Option<String>> {
+    let deadline = Instant::now() + limit;
+    let mut report = Vec::new();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // invariant: the limits of this program fit into the kernel's type.
+        let left = Timespec::try_from(left).unwrap_or_default();
+        match poll(&mut [PollFd::new(&pipe, PollFlags::IN)], Some(&left)) {
+            Ok(0) => return Ok(None),
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        let mut bytes = [0; 4096];
+        match pipe.read(&mut bytes)? {
+            0 => return Ok(Some(String::from_utf8_lossy(&report).into_owned())),
+            length => report.extend_from_slice(&bytes[..length]),
+        }
+    }
 }
 
 impl Startup {
@@ -76,5 +107,24 @@ fn fork() -> io::Result<bool> {
             Ok(false)
         }
         _ => Ok(true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_says_nothing_is_not_waited_for_without_end() {
+        let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let limit = Duration::from_millis(20);
+        let pipe = File::from(read_end);
+        assert_eq!(report_within(limit, pipe.try_clone().unwrap()).unwrap(), None);
+        let mut daemon = File::from(write_end);
+        daemon.write_all(b"no such ").unwrap();
+        daemon.write_all(b"directory").unwrap();
+        drop(daemon);
+        let said = report_within(Duration::from_secs(60), pipe).unwrap();
+        assert_eq!(said.as_deref(), Some("no such directory"));
     }
 }

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, kill_process_group, pidfd_open};
 
+use crate::proc_stat;
+
 /// How long killed processes may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(3);
 /// How long to wait for them before looking for what they have started meanwhile.
@@ -139,11 +141,10 @@ fn processes() -> impl Iterator<Item = Pid> {
     numbers.filter_map(Pid::from_raw).filter(move |pid| *pid != own)
 }
 
-/// The process group and the session of a process that is no zombie (proc_pid_stat(5)).
+/// The process group and the session of a process that is no zombie.
 fn group_and_session(pid: Pid) -> Option<(i32, i32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command's name stands in parentheses and may hold any character.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let mut fields = proc_stat::after_name(&stat)?;
     if fields.next()? == "Z" {
         return None;
     }

@@ -13,6 +13,8 @@ use std::ptr;
 
 use rustix::process::{DumpableBehavior, Resource, getegid, geteuid, getrlimit, setrlimit};
 
+use crate::signals;
+
 /// Entries of the user and group databases are a few hundred bytes; a group with thousands of members is longer.
 const LARGEST_ENTRY: usize = 1 << 20;
 
@@ -179,13 +181,8 @@ pub fn default_signals() {
             }
         }
     }
-    let mut none = std::mem::MaybeUninit::uninit();
-    // SAFETY: the set is filled in by the first call before the second one reads it.
-    #[expect(unsafe_code, reason = "the signal mask has no safe interface")]
-    unsafe {
-        libc::sigemptyset(none.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
-    }
+    // Fails for a mask that is none only.
+    let _ = signals::change(libc::SIG_SETMASK, &signals::mask(&[]));
 }
 
 /// Closes all files but the standard streams: a daemon would keep its starter's locks and pipes for ever. Nothing

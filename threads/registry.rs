@@ -13,6 +13,7 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -63,8 +64,35 @@ pub struct ThreadInfo {
     pub id: u32,
     /// How long it has been running.
     pub age: Duration,
-    /// What it is doing and for how long, innermost last; empty when it waits for work.
-    pub activities: Vec<(String, Duration)>,
+    /// What it is doing, innermost last; empty when it waits for work.
+    pub activities: Vec<Ongoing>,
+}
+
+/// An activity as it was at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ongoing {
+    /// What the thread was doing.
+    pub what: String,
+    /// For how long.
+    pub since: Duration,
+    /// How long it may be expected to take at most.
+    pub limit: Option<Duration>,
+}
+
+impl Ongoing {
+    /// Whether it takes longer than expected.
+    pub fn is_overdue(&self) -> bool {
+        self.limit.is_some_and(|limit| self.since > limit)
+    }
+}
+
+impl fmt::Display for Ongoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} for {:.1} s", self.what, self.since.as_secs_f64())?;
+        let Some(limit) = self.limit else { return Ok(()) };
+        let overdue = if self.is_overdue() { ", OVERDUE" } else { "" };
+        write!(f, " (limit {:.1} s{overdue})", limit.as_secs_f64())
+    }
 }
 
 /// A running thread. Joined when dropped, so the owner must have told it to end before.
@@ -165,6 +193,21 @@ fn begin(what: Cow<'static, str>, limit: Option<Duration>) -> Activity {
     Activity(number)
 }
 
+impl Activity {
+    /// Says it in other words, such as how far it is. Of no effect on another thread than the activity's own.
+    pub fn becomes(&self, what: impl Into<Cow<'static, str>>) {
+        let what = what.into();
+        CURRENT.with(|current| {
+            if let Some(entry) = current.borrow().as_ref() {
+                let mut activities = lock(&entry.activities);
+                if let Some(doing) = activities.iter_mut().find(|doing| doing.number == self.0) {
+                    doing.what = what;
+                }
+            }
+        });
+    }
+}
+
 impl Drop for Activity {
     fn drop(&mut self) {
         CURRENT.with(|current| {
@@ -221,7 +264,11 @@ fn threads_in(registry: &Registry) -> Vec<ThreadInfo> {
             .doing()
             .unwrap_or_default()
             .into_iter()
-            .map(|doing| (doing.what.into_owned(), doing.since.elapsed()))
+            .map(|doing| Ongoing {
+                what: doing.what.into_owned(),
+                since: doing.since.elapsed(),
+                limit: doing.limit,
+            })
             .collect(),
     };
     entries(registry).unwrap_or_default().iter().map(info).collect()
@@ -282,7 +329,7 @@ mod tests {
         seen.recv().unwrap();
         let info = find("registry-test").unwrap();
         assert_eq!(info.role, "tester");
-        let what: Vec<_> = info.activities.iter().map(|(what, _)| what.as_str()).collect();
+        let what: Vec<_> = info.activities.iter().map(|doing| doing.what.as_str()).collect();
         assert_eq!(what, ["building debian", "waiting for dib"]);
         drop(go_on);
         thread.join().unwrap();

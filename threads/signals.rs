@@ -56,7 +56,7 @@ impl SignalThread {
         let (sender, receiver) = bounded(16);
         let thread = spawn("signals", "signals", move || {
             // Fails for a signal that does not exist only.
-            let _ = change(libc::SIG_UNBLOCK, &mask());
+            let _ = change(libc::SIG_UNBLOCK, &mask(&TAKEN));
             let mut stopping: Option<Instant> = None;
             for signal in signals.forever() {
                 let message = match signal {
@@ -99,7 +99,7 @@ impl Drop for SignalThread {
 /// where the system has something faster, and a moment in which the child has our handlers, but not our
 /// threads.
 pub(crate) fn unblocked<T>(start: impl FnOnce() -> T) -> T {
-    let before = change(libc::SIG_UNBLOCK, &mask());
+    let before = change(libc::SIG_UNBLOCK, &mask(&TAKEN));
     let result = start();
     if let Ok(before) = before {
         // Fails for a mask that is none only.
@@ -111,24 +111,31 @@ pub(crate) fn unblocked<T>(start: impl FnOnce() -> T) -> T {
 /// Has the calling thread, and all threads that it starts from now on, block the signals. They wait until there
 /// is a [`SignalThread`].
 pub fn block_signals() -> io::Result<()> {
-    change(libc::SIG_BLOCK, &mask()).map(drop)
+    change(libc::SIG_BLOCK, &mask(&TAKEN)).map(drop)
 }
 
-fn mask() -> libc::sigset_t {
+/// Has the calling thread, and all threads that it starts from now on, block SIGUSR2 alone: for the time before
+/// [`block_signals`], in which it would end the program, and the others still have to.
+pub fn block_dump_signal() -> io::Result<()> {
+    change(libc::SIG_BLOCK, &mask(&[libc::SIGUSR2])).map(drop)
+}
+
+/// A mask of these signals.
+pub(crate) fn mask(signals: &[i32]) -> libc::sigset_t {
     // SAFETY: sigemptyset(3) fills in the whole of it, and the others change what is filled in.
     #[expect(unsafe_code, reason = "masks of signals exist in the C library only")]
     unsafe {
         let mut mask = MaybeUninit::uninit();
         libc::sigemptyset(mask.as_mut_ptr());
-        for signal in TAKEN {
-            libc::sigaddset(mask.as_mut_ptr(), signal);
+        for signal in signals {
+            libc::sigaddset(mask.as_mut_ptr(), *signal);
         }
         mask.assume_init()
     }
 }
 
 /// Changes the calling thread's mask, and returns the one before.
-fn change(how: i32, mask: &libc::sigset_t) -> io::Result<libc::sigset_t> {
+pub(crate) fn change(how: i32, mask: &libc::sigset_t) -> io::Result<libc::sigset_t> {
     let mut before = MaybeUninit::uninit();
     // SAFETY: both are masks that live during the call, and `before` is filled in if it succeeds.
     #[expect(unsafe_code, reason = "there is no safe way to block signals")]

@@ -95,6 +95,12 @@ impl StopToken {
         Self { stops: self.stops.clone(), deadline }
     }
 
+    /// The same token without its deadline: for what must be taken back when that has passed.
+    #[must_use]
+    pub fn without_deadline(&self) -> Self {
+        Self { stops: self.stops.clone(), deadline: None }
+    }
+
     /// A token that ends as soon as this one or `other` does.
     #[must_use]
     pub fn or(&self, other: &Self) -> Self {
@@ -225,6 +231,16 @@ mod tests {
         assert_eq!(token.check(), Err(Interrupted::DeadlinePassed));
         assert_eq!(token.wait(Duration::from_secs(600)), Err(Interrupted::DeadlinePassed));
         assert!(source.token().deadline_in(Duration::MAX).deadline().is_none());
+    }
+
+    #[test]
+    fn without_its_deadline_a_token_still_stops() {
+        let source = StopSource::new();
+        let late = source.token().deadline_in(Duration::ZERO);
+        assert_eq!(late.check(), Err(Interrupted::DeadlinePassed));
+        assert_eq!(late.without_deadline().check(), Ok(()));
+        source.stop();
+        assert_eq!(late.without_deadline().check(), Err(Interrupted::Stopped));
     }
 
     #[test]

@@ -1,14 +1,16 @@
-//! Watches for threads that are stuck: in one activity for far longer than its limit.
+//! Watches for threads that are stuck: in one activity for far longer than its limit, or in a deadlock.
 //!
 //! Limits are kept by what has them, so one that is passed by far means that something does not do its part:
 //! a driver that ignores its deadline, a disk that hangs, a lock that nobody releases. One thread looks every
-//! few seconds and reports each such activity once, and once more if it ends after all.
+//! few seconds and reports each such activity once, and once more if it ends after all. Threads that wait for each
+//! other's locks are stuck whether they are in such an activity or not, and nothing ever ends that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
+use crate::locks::{Cycle, deadlocks, locks};
 use crate::registry::{Doing, Limited, Thread, limited_activities, spawn};
 use crate::stop::StopSource;
 
@@ -54,6 +56,27 @@ pub enum Report {
     Stuck(Overdue),
     /// The activity has ended after all, up to a few seconds ago, or its thread has.
     WentOn(Overdue),
+    /// Threads wait for each other's locks. Said once for each of such cycles.
+    Deadlock(Cycle),
+}
+
+impl Report {
+    /// The threads that are stuck by now, by their ids.
+    pub fn stuck(&self) -> Vec<u32> {
+        match self {
+            Self::Stuck(overdue) => vec![overdue.thread],
+            Self::WentOn(_) => Vec::new(),
+            Self::Deadlock(cycle) => cycle.links.iter().map(|link| link.holder.thread).collect(),
+        }
+    }
+
+    /// Whether it is about a thread of this name, perhaps besides others.
+    pub fn is_about(&self, name: &str) -> bool {
+        match self {
+            Self::Stuck(overdue) | Self::WentOn(overdue) => overdue.name == name,
+            Self::Deadlock(cycle) => cycle.links.iter().any(|link| link.holder.name == name),
+        }
+    }
 }
 
 /// The running watchdog. Dropping it ends its thread, and waits for a report that is being made.
@@ -79,14 +102,33 @@ impl Watchdog {
         let token = stop.token();
         let thread = spawn("watchdog", "watchdog", move || {
             let mut watch = Watch::new(interval, tolerance, Instant::now());
+            let mut told = Told::default();
             while token.wait(interval).is_ok() {
                 // What cannot be read now can be the next time.
                 if let Some(limited) = limited_activities() {
                     watch.look(Instant::now(), limited).into_iter().for_each(&mut report);
                 }
+                told.those_that_are_new(deadlocks(&locks()))
+                    .into_iter()
+                    .map(Report::Deadlock)
+                    .for_each(&mut report);
             }
         })?;
         Ok(Self { _stop: stop, _thread: thread })
+    }
+}
+
+/// The deadlocks that were told of: in each thread the lock that it holds. They stay, as a deadlock does, even if
+/// one reading of the locks has missed it.
+#[derive(Default)]
+struct Told(BTreeSet<Vec<(u32, u64)>>);
+
+impl Told {
+    fn those_that_are_new(&mut self, mut cycles: Vec<Cycle>) -> Vec<Cycle> {
+        cycles.retain(|cycle| {
+            self.0.insert(cycle.links.iter().map(|link| (link.holder.thread, link.lock.number)).collect())
+        });
+        cycles
     }
 }
 
@@ -150,17 +192,19 @@ impl Watch {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Stuck(overdue) | Self::WentOn(overdue)) = self;
+        let overdue = match self {
+            Self::Stuck(overdue) | Self::WentOn(overdue) => overdue,
+            Self::Deadlock(cycle) => return cycle.fmt(f),
+        };
         let Overdue { thread, name, activity, limit, since } = overdue;
         let (limit, since) = (limit.as_secs_f64(), since.as_secs_f64());
-        match self {
-            Self::Stuck(_) => write!(
+        if matches!(self, Self::Stuck(_)) {
+            write!(
                 f,
                 "the thread {name} ({thread}) is stuck: {activity} for {since:.1} s, expected to take {limit:.1} s at most"
-            ),
-            Self::WentOn(_) => {
-                write!(f, "the thread {name} ({thread}) went on after {since:.1} s: {activity}")
-            }
+            )
+        } else {
+            write!(f, "the thread {name} ({thread}) went on after {since:.1} s: {activity}")
         }
     }
 }
@@ -168,6 +212,7 @@ impl fmt::Display for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::locks::{Link, LockId, LockUser, Mutex};
     use crate::registry::{activity, activity_within};
     use crossbeam_channel::{RecvTimeoutError, bounded};
     use std::borrow::Cow;
@@ -267,10 +312,7 @@ mod tests {
         let (say, said) = bounded(16);
         let tolerance = Tolerance { least: Duration::from_millis(20), most: Duration::from_millis(40) };
         let interval = Duration::from_millis(2);
-        let of_ours = |report: &Report| {
-            let (Report::Stuck(overdue) | Report::WentOn(overdue)) = report;
-            overdue.name == "watched"
-        };
+        let of_ours = |report: &Report| report.is_about("watched");
         let watchdog = Watchdog::start_with(interval, tolerance, move |report| {
             if of_ours(&report) {
                 say.send(report).unwrap();
@@ -302,5 +344,62 @@ mod tests {
         assert!(text.starts_with(&format!("the thread watched ({id}) went on after 0.")), "{text}");
         drop(watchdog);
         assert_eq!(said.recv_timeout(SOON), Err(RecvTimeoutError::Disconnected), "it has ended");
+    }
+
+    #[test]
+    fn a_deadlock_of_threads_without_any_limit_is_reported_once() {
+        static ONE: Mutex<()> = Mutex::new("one of a deadlock", ());
+        static TWO: Mutex<()> = Mutex::new("two of a deadlock", ());
+        static BOTH: std::sync::Barrier = std::sync::Barrier::new(2);
+        fn take(first: &Mutex<()>, second: &Mutex<()>) {
+            let _first = first.lock();
+            BOTH.wait();
+            let _second = second.lock();
+        }
+        let (say, said) = bounded(16);
+        let interval = Duration::from_millis(2);
+        let watchdog = Watchdog::start_with(interval, TOLERANCE, move |report| {
+            if report.is_about("deadlock-1") {
+                say.send(report).unwrap();
+            }
+        });
+        // Nothing ever ends them.
+        std::mem::forget([
+            spawn("deadlock-1", "tester", || take(&ONE, &TWO)).unwrap(),
+            spawn("deadlock-2", "tester", || take(&TWO, &ONE)).unwrap(),
+        ]);
+        let first = said.recv_timeout(SOON).unwrap();
+        assert_eq!(said.recv_timeout(50 * interval), Err(RecvTimeoutError::Timeout), "once in fifty looks");
+        assert_eq!(first.stuck().len(), 2);
+        let text = first.to_string();
+        for part in
+            ["DEADLOCK: ", "deadlock-1", "deadlock-2", "\"one of a deadlock\"", "\"two of a deadlock\""]
+        {
+            assert!(text.contains(part), "{text}");
+        }
+        drop(watchdog);
+    }
+
+    #[test]
+    fn each_deadlock_is_told_of_once_even_if_a_look_has_missed_it() {
+        let user = |thread| LockUser {
+            thread,
+            name: "worker".to_owned(),
+            since: SECOND,
+            place: std::panic::Location::caller(),
+            gives_up: false,
+        };
+        let cycle = |numbers: &[u32]| {
+            let link = |number: &u32| {
+                let lock = LockId { name: "lock", number: (*number).into() };
+                Link { lock, holder: user(*number), waiter: user(*number) }
+            };
+            Cycle { links: numbers.iter().map(link).collect() }
+        };
+        let mut told = Told::default();
+        assert_eq!(told.those_that_are_new(vec![cycle(&[1, 2])]), [cycle(&[1, 2])]);
+        assert_eq!(told.those_that_are_new(Vec::new()), []);
+        assert_eq!(told.those_that_are_new(vec![cycle(&[1, 2]), cycle(&[3, 4, 5])]), [cycle(&[3, 4, 5])]);
+        assert_eq!(told.those_that_are_new(vec![cycle(&[1, 2]), cycle(&[3, 4, 5])]), []);
     }
 }

@@ -21,7 +21,7 @@ pub struct LockInfo {
 }
 
 /// A thread that holds a lock or waits for it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockUser {
     /// The kernel's thread id.
     pub thread: u32,
@@ -36,14 +36,14 @@ pub struct LockUser {
 }
 
 /// Threads each of which waits for what the next one holds, and the last one for what the first one holds.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cycle {
     /// Each thread of it once; the one with the lowest id first.
     pub links: Vec<Link>,
 }
 
 /// A thread in a [`Cycle`]. It waits for the lock of the next link.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     /// The lock that it holds.
     pub lock: LockId,

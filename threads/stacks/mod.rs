@@ -10,8 +10,11 @@
 //! most, all of them together.
 
 mod callers;
+mod debug_info;
+mod elf_file;
 mod modules;
 mod own_memory;
+mod report;
 mod snapshot;
 mod survey;
 mod symbols;
@@ -26,6 +29,7 @@ use std::time::Instant;
 pub use thread_stack::{Frame, ThreadStack};
 
 use crate::locks::{deadlocks, locks};
+use crate::memory::return_freed_memory;
 use crate::registry::{ThreadInfo, threads};
 use modules::Modules;
 use own_memory::OwnMemory;
@@ -57,18 +61,13 @@ impl StackDumper {
     }
 
     /// All that there is to say of the threads and of the locks between them: a text of one or more lines for
-    /// each, between one that says that the dump begins and one that says that it ends.
-    pub fn report(&mut self) -> Vec<String> {
+    /// each, between one that says that the dump begins and one that says that it ends. `source` is for the
+    /// first: whose dump it is, and of when.
+    pub fn report(&mut self, source: &str) -> Vec<String> {
         let begin = Instant::now();
-        let (stacks, locks) = (self.dump(), locks());
-        let mut texts =
-            vec![format!("stack dump begins: {} threads of process {}", stacks.len(), std::process::id())];
-        texts.extend(stacks.iter().map(ToString::to_string));
-        if locks.is_empty() {
-            texts.push("no lock is held or waited for".to_owned());
-        }
-        texts.extend(locks.iter().map(ToString::to_string));
-        texts.extend(deadlocks(&locks).iter().map(ToString::to_string));
+        let (found, locks) = self.survey(&task::ids(), locks);
+        let stacks = self.named(found);
+        let mut texts = report::texts(source, &stacks, &locks, &deadlocks(&locks));
         texts.push(format!("stack dump ends after {:.3} s", begin.elapsed().as_secs_f64()));
         texts
     }
@@ -78,35 +77,44 @@ impl StackDumper {
         self.stacks(&[id]).pop()
     }
 
-    /// Gives back the memory that dumps have taken. The next one takes longer for it, so this is for when no
-    /// other is asked for.
+    /// Gives back the memory that dumps have taken and the allocator has kept. That takes a moment, so this is for
+    /// when no other dump is asked for.
     pub fn give_memory_back(&mut self) {
-        self.symbols.give_memory_back();
+        return_freed_memory();
     }
 
     fn stacks(&mut self, ids: &[u32]) -> Vec<ThreadStack> {
+        let (found, ()) = self.survey(ids, || ());
+        self.named(found)
+    }
+
+    /// The stacks of the threads as addresses, and what `besides` says once all have been read: finding their names
+    /// takes long, after which much has changed.
+    fn survey<T>(&self, ids: &[u32], besides: impl FnOnce() -> T) -> (Surveyed, T) {
         let modules = Modules::load(&self.memory);
-        let found = Survey { memory: &self.memory, snapshots: self.snapshots, modules: &modules }.all(ids);
+        let Self { memory, snapshots, .. } = self;
+        let survey = Survey { memory, snapshots: *snapshots, modules: &modules, place: task::place };
+        let found = survey.all(ids);
+        let registered = threads().into_iter().map(|thread| (thread.id, thread)).collect();
+        let besides = besides();
+        (Surveyed { modules, found, registered }, besides)
+    }
+
+    fn named(&mut self, Surveyed { modules, found, registered }: Surveyed) -> Vec<ThreadStack> {
         let addresses =
             found.iter().flat_map(|found| &found.unwound.addresses).copied().collect::<BTreeSet<_>>();
         self.symbols.learn(&modules, &addresses);
-        let registered: HashMap<u32, ThreadInfo> =
-            threads().into_iter().map(|thread| (thread.id, thread)).collect();
-        let replaced = !self.symbols.program_unchanged(&modules);
-        found.into_iter().map(|found| self.present(found, &registered, replaced)).collect()
+        found.into_iter().map(|found| self.present(found, &registered)).collect()
     }
 
-    fn present(&self, found: Found, registered: &HashMap<u32, ThreadInfo>, replaced: bool) -> ThreadStack {
-        let Found { id, name, state, unwound, mut notes, .. } = found;
+    fn present(&self, found: Found, registered: &HashMap<u32, ThreadInfo>) -> ThreadStack {
+        let Found { id, name, state, cpu, unwound, mut notes, .. } = found;
         let mut frames = Vec::new();
         for (index, address) in unwound.addresses.iter().enumerate() {
             if unwound.guessed_from == Some(index) {
                 notes.push(format!("from frame {} on the stack is a guess", frames.len()));
             }
             frames.extend_from_slice(self.symbols.frames(*address));
-        }
-        if replaced && !frames.is_empty() {
-            notes.push("the program's file was replaced, so there are no lines".to_owned());
         }
         let info = registered.get(&id);
         ThreadStack {
@@ -115,9 +123,35 @@ impl StackDumper {
             role: info.map(|info| info.role),
             activities: info.map(|info| info.activities.clone()).unwrap_or_default(),
             state,
-            cpu: task::cpu_time(id),
+            cpu,
             frames,
             note: (!notes.is_empty()).then(|| notes.join("; ")),
         }
+    }
+}
+
+/// What all threads were doing at one moment.
+struct Surveyed {
+    modules: Modules,
+    found: Vec<Found>,
+    registered: HashMap<u32, ThreadInfo>,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "these are tests")]
+mod tests {
+    use super::*;
+    use crate::locks::Mutex;
+
+    #[test]
+    fn what_the_locks_do_is_of_the_moment_of_the_stacks_and_not_of_when_their_names_are_found() {
+        static LOCK: Mutex<()> = Mutex::new("held for a moment", ());
+        let mut dumper = StackDumper::new().unwrap();
+        let held = LOCK.lock();
+        let (surveyed, locks) = dumper.survey(&task::ids(), locks);
+        drop(held);
+        assert!(dumper.symbols.is_empty(), "this takes long");
+        assert!(!dumper.named(surveyed).is_empty());
+        assert!(locks.iter().any(|lock| lock.lock.name == "held for a moment"), "{locks:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! How the stack of each thread is come by: by a look at it, or by asking it.
 
-use std::io::ErrorKind;
+use std::io;
 use std::time::{Duration, Instant};
 
 use super::modules::Modules;
@@ -24,6 +24,7 @@ pub(super) struct Found {
     pub(super) id: u32,
     pub(super) name: String,
     pub(super) state: char,
+    pub(super) cpu: Duration,
     pub(super) unwound: Unwound,
     pub(super) notes: Vec<String>,
     /// The signals that it blocks.
@@ -59,6 +60,8 @@ pub(super) struct Survey<'a> {
     pub(super) memory: &'a OwnMemory,
     pub(super) snapshots: Snapshots,
     pub(super) modules: &'a Modules,
+    /// [`task::place`].
+    pub(super) place: fn(u32) -> io::Result<Place>,
 }
 
 impl Survey<'_> {
@@ -138,6 +141,7 @@ impl Survey<'_> {
             id,
             name,
             state,
+            cpu: task::cpu_time(id),
             unwound: Unwound::default(),
             notes: Vec::new(),
             blocked,
@@ -148,7 +152,7 @@ impl Survey<'_> {
             return Look::Seen(found);
         }
         // Of the thread that asks the kernel says that it waits, for the answer.
-        let place = if id == thread_id() { Ok(Place::Running) } else { task::place(id) };
+        let place = if id == thread_id() { Ok(Place::Running) } else { (self.place)(id) };
         match place {
             Ok(Place::Running) => return Look::Runs(found),
             Ok(Place::Blocked { sp: 0, .. }) => found.notes.push("it is about to end".to_owned()),
@@ -159,7 +163,7 @@ impl Survey<'_> {
                 // In this order. If it is blocked now and has run in between, it has left the processor since,
                 // which is counted; that it has woken and still runs is not, but the kernel knows its place
                 // only while it is off the processor.
-                let still_there = task::place(id).is_ok_and(|now| now == place);
+                let still_there = (self.place)(id).is_ok_and(|now| now == place);
                 match task::status(id) {
                     Some(after) if still_there && after.switches == switches => {}
                     Some(_) => return Look::Runs(found),
@@ -168,7 +172,8 @@ impl Survey<'_> {
                 found.notes.extend(unwound.missing());
                 found.unwound = unwound;
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => return Look::Gone,
+            // That there is no such file says little: some kernels, and sandboxes, never have it.
+            Err(_) if task::status(id).is_none() => return Look::Gone,
             // It is not asked either: it may be waiting, and a signal would disturb that.
             Err(error) => {
                 found.notes.push(format!("its stack cannot be read: /proc/self/task/{id}/syscall: {error}"))
@@ -233,5 +238,33 @@ impl Survey<'_> {
             }
         }
         Some(found)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "these are tests")]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_whose_stack_the_kernel_does_not_tell_is_in_the_dump_with_a_note() {
+        let memory = OwnMemory::open().unwrap();
+        let modules = Modules::load(&memory);
+        for kind in [ErrorKind::NotFound, ErrorKind::PermissionDenied] {
+            let place = match kind {
+                ErrorKind::NotFound => |_| Err(ErrorKind::NotFound.into()),
+                _ => |_| Err(ErrorKind::PermissionDenied.into()),
+            };
+            let snapshots = Snapshots::install().unwrap();
+            let survey = Survey { memory: &memory, snapshots, modules: &modules, place };
+            // Its main thread lives, and there is none of the other number.
+            let found = survey.all(&[std::process::id(), u32::MAX]);
+            let [main] = found.as_slice() else { panic!("{} threads", found.len()) };
+            let [note] = main.notes.as_slice() else { panic!("{:?}", main.notes) };
+            assert!(note.starts_with("its stack cannot be read: /proc/self/task/"), "{note}");
+            assert!(main.unwound.addresses.is_empty());
+        }
     }
 }

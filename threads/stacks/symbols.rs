@@ -1,22 +1,19 @@
 //! From addresses to functions, files and lines.
 //!
 //! Files and lines come from the debug information in the program's file, compressed or not, which takes a
-//! while and some memory to read: what was found is kept, all the rest is given back. Debug information of
-//! the kind that has lines only knows just the last part of a function's name; the whole of it is in the
-//! symbol table.
+//! while to read: what was found is kept, all the rest is not. Debug information of the kind that has lines
+//! only knows just the last part of a function's name; the whole of it is in the symbol table.
 
-use std::collections::{BTreeSet, HashMap};
-use std::fs::{File, metadata, read_link};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::{metadata, read_link};
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
-use backtrace::SymbolName;
-use object::read::elf::{ElfFile64, Sym as _};
-use object::{NativeEndian, ReadCache, elf};
-
+use super::debug_info::{Place, places};
+use super::elf_file::ElfFile;
 use super::modules::{Module, Modules};
 use super::thread_stack::Frame;
-use crate::memory::trim_memory;
 
 /// As many addresses are remembered; a program that is stuck has far fewer.
 const MAX_REMEMBERED: usize = 8192;
@@ -29,6 +26,8 @@ pub(super) struct Symbols {
     loaded: Vec<(String, u64)>,
     /// The files as they were at the start. What stands in another one by now is not what runs here.
     files: HashMap<String, Identity>,
+    /// Where the program was built, as its debug information has it. Empty where that says nothing of it.
+    built_in: Option<String>,
 }
 
 type Identity = (u64, u64, u64, i64);
@@ -38,26 +37,28 @@ fn identity(path: &str) -> Option<Identity> {
 }
 
 impl Symbols {
-    /// To be made before any thread can be stuck: the list of libraries that is made here for once takes a
-    /// lock of the dynamic linker.
+    /// To be made at the start, when the files are what was loaded.
     pub(super) fn new(modules: &Modules) -> Self {
         let files = modules
             .iter()
             .filter_map(|module| Some((module.path.clone(), identity(&module.path)?)))
             .collect();
-        // An address of no module: the list is made, but no debug information is read, which would take as long as
-        // the whole start of a daemon.
-        backtrace::resolve(std::ptr::without_provenance_mut(1), |_| ());
-        Self { known: HashMap::new(), loaded: Vec::new(), files }
+        Self { known: HashMap::new(), loaded: Vec::new(), files, built_in: None }
     }
 
-    /// Whether the program's file is still the one that runs.
-    pub(super) fn program_unchanged(&self, modules: &Modules) -> bool {
-        modules.iter().find(|module| is_program(module)).is_none_or(|module| self.unchanged(module))
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty()
     }
 
-    fn unchanged(&self, module: &Module) -> bool {
-        self.files.get(&module.path).is_some_and(|file| identity(&module.path) == Some(*file))
+    /// The file of a module. The program's is the one that runs, even if another one has taken its name.
+    fn file(&self, module: &Module) -> Option<ElfFile> {
+        if is_program(module) {
+            return ElfFile::open(Path::new("/proc/self/exe"));
+        }
+        let unchanged =
+            self.files.get(&module.path).is_some_and(|file| identity(&module.path) == Some(*file));
+        unchanged.then(|| ElfFile::open(Path::new(&module.path)))?
     }
 
     /// Looks up those of the addresses that are new. Each lies within the instruction that is meant.
@@ -69,88 +70,122 @@ impl Symbols {
         }
         let new: Vec<u64> =
             addresses.iter().copied().filter(|address| !self.known.contains_key(address)).collect();
-        if new.is_empty() {
-            return;
-        }
-        let mut whole_names = whole_names(modules, &new);
+        let mut by_file: BTreeMap<&str, (&Module, Vec<u64>)> = BTreeMap::new();
         for address in new {
-            let frames = self.look_up(modules.at(address), address, whole_names.remove(&address));
-            self.known.insert(address, frames);
+            match modules.at(address) {
+                Some(module) => by_file.entry(&module.path).or_insert((module, Vec::new())).1.push(address),
+                None => _ = self.known.insert(address, [unnamed(UNKNOWN.into(), address)].into()),
+            }
+        }
+        for (module, addresses) in by_file.into_values() {
+            self.learn_from(module, &addresses);
         }
     }
 
-    /// Gives back the memory that it took to read debug information.
-    pub(super) fn give_memory_back(&self) {
-        backtrace::clear_symbol_cache();
-        trim_memory();
+    /// Looks up addresses of a module.
+    fn learn_from(&mut self, module: &Module, addresses: &[u64]) {
+        let library: Arc<str> = module.path.rsplit('/').next().unwrap_or_default().into();
+        let mut in_file: Vec<u64> = addresses.iter().map(|at| at.wrapping_sub(module.bias)).collect();
+        let own = (this_file as fn() as usize as u64).wrapping_sub(module.bias);
+        let looks_for_itself = self.built_in.is_none() && is_program(module);
+        if looks_for_itself {
+            in_file.push(own);
+        }
+        in_file.sort_unstable();
+        let (mut names, mut found) = (HashMap::new(), BTreeMap::new());
+        if let Some(file) = self.file(module) {
+            let file = file.debug_file(Path::new(DEBUG_FILES)).unwrap_or(file);
+            names = whole_names(&file, &in_file);
+            found = places(&file, &in_file);
+        }
+        if looks_for_itself {
+            let file =
+                found.get(&own).and_then(|places| places.last()?.file.as_deref()?.strip_suffix(file!()));
+            self.built_in = Some(file.unwrap_or_default().to_owned());
+        }
+        let built_in = self.built_in.as_deref().unwrap_or_default();
+        for address in addresses {
+            let at = address.wrapping_sub(module.bias);
+            let places = found.get(&at).map(Vec::as_slice).unwrap_or_default();
+            let mut frames: Vec<Frame> =
+                places.iter().filter_map(|place| frame(place, built_in, &library)).collect();
+            match (frames.last_mut(), names.remove(&at)) {
+                (Some(outermost), Some(name)) => outermost.function = name.into(),
+                (None, Some(name)) => {
+                    frames.push(Frame { function: name.into(), file: Arc::clone(&library), line: None })
+                }
+                (None, None) => frames.push(unnamed(Arc::clone(&library), at)),
+                (Some(_), None) => {}
+            }
+            self.known.insert(*address, frames.into());
+        }
     }
 
     /// The functions at the address, innermost first: those that the compiler has put into others, too.
     pub(super) fn frames(&self, address: u64) -> &[Frame] {
         self.known.get(&address).map_or(&[], |frames| frames)
     }
+}
 
-    fn look_up(&self, module: Option<&Module>, address: u64, whole_name: Option<String>) -> Arc<[Frame]> {
-        let library: Arc<str> =
-            module.map_or("unknown code", |module| module.path.rsplit('/').next().unwrap_or_default()).into();
-        let mut frames = Vec::new();
-        if module.is_some_and(|module| self.unchanged(module)) {
-            // It takes a return address, and subtracts one.
-            backtrace::resolve((address + 1) as *mut std::ffi::c_void, |symbol| {
-                let Some(name) = symbol.name() else { return };
-                let name = format!("{name:#}");
-                let file = symbol.filename().map(|path| Arc::from(short_path(&path.to_string_lossy())));
-                frames.push(match (file, symbol.lineno()) {
-                    (Some(file), Some(line)) => {
-                        Frame { function: without_parameters(&name).into(), file, line: Some(line) }
-                    }
-                    _ => Frame { function: name.into(), file: Arc::clone(&library), line: None },
-                });
-            });
-        }
-        match (frames.last_mut(), whole_name) {
-            (Some(outermost), Some(name)) => outermost.function = name.into(),
-            (None, Some(name)) => frames.push(Frame { function: name.into(), file: library, line: None }),
-            (None, None) => {
-                let offset = module.map_or(address, |module| address.wrapping_sub(module.bias));
-                frames.push(Frame { function: format!("{offset:#x}").into(), file: library, line: None });
-            }
-            (Some(_), None) => {}
-        }
-        frames.into()
-    }
+/// Where distributions install debug information that they have split off.
+const DEBUG_FILES: &str = "/usr/lib/debug";
+
+/// What an address is in that is in no module.
+const UNKNOWN: &str = "unknown code";
+
+/// A function of this file, to see what the debug information calls that.
+#[inline(never)]
+fn this_file() {}
+
+fn frame(place: &Place, built_in: &str, library: &Arc<str>) -> Option<Frame> {
+    let name = demangled(place.function.as_deref().unwrap_or("?"));
+    Some(match (&place.file, place.line) {
+        (Some(file), Some(line)) => Frame {
+            function: without_parameters(&name).into(),
+            file: short_path(file, built_in).into(),
+            line: Some(line),
+        },
+        _ if place.function.is_none() => return None,
+        _ => Frame { function: name.into(), file: Arc::clone(library), line: None },
+    })
+}
+
+fn unnamed(library: Arc<str>, at: u64) -> Frame {
+    Frame { function: format!("{at:#x}").into(), file: library, line: None }
+}
+
+fn demangled(name: &str) -> String {
+    rustc_demangle::try_demangle(name).map_or_else(|_| name.to_owned(), |name| format!("{name:#}"))
 }
 
 fn is_program(module: &Module) -> bool {
     read_link("/proc/self/exe").is_ok_and(|program| program.as_os_str() == module.path.as_str())
 }
 
-/// The names from the program's own symbol table, which has all functions with their paths. The file is the
-/// one that runs, even if another one has taken its name.
-fn whole_names(modules: &Modules, addresses: &[u64]) -> HashMap<u64, String> {
-    let mut names = HashMap::new();
-    let Some(program) = modules.iter().find(|module| is_program(module)) else { return names };
-    let Ok(file) = File::open("/proc/self/exe") else { return names };
-    let cache = ReadCache::new(file);
-    let Ok(file) = ElfFile64::<NativeEndian, _>::parse(&cache) else { return names };
-    let endian = NativeEndian;
-    let symbols = file.elf_symbol_table();
-    for symbol in symbols.iter().filter(|symbol| symbol.st_type() == elf::STT_FUNC) {
-        let start = program.bias.wrapping_add(symbol.st_value(endian));
-        let end = start.saturating_add(symbol.st_size(endian));
+/// The names from the symbol table, which has functions with their paths. The addresses are sorted.
+fn whole_names(file: &ElfFile, addresses: &[u64]) -> HashMap<u64, String> {
+    let mut names: HashMap<u64, Vec<u8>> = HashMap::new();
+    // What a name of the C library begins with where it has another one.
+    let score = |name: &[u8]| (name.iter().take_while(|letter| **letter == b'_').count(), name.len());
+    file.functions(|name, start, size| {
+        // Followed by its version, in some symbol tables.
+        let name = name.split(|letter| *letter == b'@').next().unwrap_or_default();
+        let end = start.saturating_add(size);
         let within = addresses.partition_point(|address| *address < start)
             ..addresses.partition_point(|address| *address < end);
-        let Some(addresses @ [_, ..]) = addresses.get(within) else { continue };
-        if let Ok(name) = symbols.symbol_name(endian, symbol) {
-            let name = format!("{:#}", SymbolName::new(name));
-            names.extend(addresses.iter().map(|address| (*address, name.clone())));
+        for address in addresses.get(within).unwrap_or_default() {
+            if names.get(address).is_none_or(|known| score(name) < score(known)) {
+                names.insert(*address, name.to_vec());
+            }
         }
-    }
-    names
+    });
+    names.into_iter().map(|(address, name)| (address, demangled(&String::from_utf8_lossy(&name)))).collect()
 }
 
-/// Without what is the same for all files of a compiler, or of the crates of a registry.
-fn short_path(path: &str) -> &str {
+/// A path without what is the same for all files of the program, of the compiler's libraries, or of the crates of
+/// a registry. `built_in` is the folder that the program was built in, with a slash.
+fn short_path<'a>(path: &'a str, built_in: &str) -> &'a str {
+    let path = path.strip_prefix(built_in).unwrap_or(path);
     let after = |mark: &str, parts: usize| {
         let (_, rest) = path.split_once(mark)?;
         rest.splitn(parts + 1, '/').nth(parts)
@@ -158,17 +193,18 @@ fn short_path(path: &str) -> &str {
     if path.starts_with("/rustc/") {
         return after("/rustc/", 1).unwrap_or(path);
     }
-    if let Some(rest) = after("/registry/src/", 1) {
-        return rest;
-    }
-    path
+    // A path of its own is relative by now, or has none of these.
+    path.strip_prefix("vendor/")
+        .or_else(|| after("/registry/src/", 1))
+        .or_else(|| after("/vendor/", 0).filter(|_| path.starts_with('/')))
+        .unwrap_or(path)
 }
 
 /// A name from the debug information without its type parameters, which may be longer than all the rest.
 fn without_parameters(name: &str) -> &str {
     match name.find('<') {
         Some(0) | None => name,
-        Some(at) => &name[..at],
+        Some(at) => name[..at].trim_end_matches("::"),
     }
 }
 
@@ -187,15 +223,20 @@ mod tests {
                 "/home/x/.cargo/registry/src/index-1949cf8c6b5b557f/libc-0.2.1/src/lib.rs",
                 "libc-0.2.1/src/lib.rs",
             ),
-            ("/build/nodepool/src/lib.rs", "/build/nodepool/src/lib.rs"),
+            ("/build/nodepool/src/lib.rs", "src/lib.rs"),
+            ("/build/nodepool/vendor/libc/src/lib.rs", "libc/src/lib.rs"),
+            ("/elsewhere/vendor/libc/src/vendor/lib.rs", "libc/src/vendor/lib.rs"),
+            ("/build/nodepool-2/src/lib.rs", "/build/nodepool-2/src/lib.rs"),
         ] {
-            assert_eq!(short_path(path), short);
+            assert_eq!(short_path(path, "/build/nodepool/"), short);
         }
+        assert_eq!(short_path("/build/src/lib.rs", ""), "/build/src/lib.rs", "where that is not known");
     }
 
     #[test]
     fn type_parameters_are_left_out_but_not_the_type_of_a_method() {
         assert_eq!(without_parameters("catch_unwind<(), Closure<u8>>"), "catch_unwind");
+        assert_eq!(without_parameters("catch_unwind::<i32, fn()>"), "catch_unwind");
         assert_eq!(without_parameters("<Mutex>::lock"), "<Mutex>::lock");
     }
 }

@@ -6,6 +6,8 @@ use std::fs::{read_dir, read_to_string};
 use std::io;
 use std::time::Duration;
 
+use crate::proc_stat::after_name;
+
 /// The ids of all threads, the main thread's first.
 pub(super) fn ids() -> Vec<u32> {
     let Ok(entries) = read_dir("/proc/self/task") else { return Vec::new() };
@@ -55,9 +57,8 @@ pub(super) fn cpu_time(id: u32) -> Duration {
         .and_then(|text| text.split(' ').next()?.parse().ok().map(Duration::from_nanos));
     exact.unwrap_or_else(|| {
         let text = read_to_string(format!("/proc/self/task/{id}/stat")).unwrap_or_default();
-        // The name stands in parentheses and may have any others in it.
-        let fields = text.rsplit(')').next().unwrap_or_default().split_ascii_whitespace().skip(11).take(2);
-        Duration::from_millis(10 * fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>())
+        let ticks = after_name(&text).into_iter().flatten().skip(11).take(2);
+        Duration::from_millis(10 * ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>())
     })
 }
 

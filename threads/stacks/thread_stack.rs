@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::registry::Ongoing;
+
 /// A function on a stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
@@ -34,8 +36,8 @@ pub struct ThreadStack {
     pub name: String,
     /// The role, if the thread is registered.
     pub role: Option<&'static str>,
-    /// What it says that it is doing, and for how long; innermost last.
-    pub activities: Vec<(String, Duration)>,
+    /// What it says that it is doing; innermost last.
+    pub activities: Vec<Ongoing>,
     /// The kernel's letter for its state: `R` runs or could, `S` waits, `D` waits without being
     /// interruptible.
     pub state: char,
@@ -68,9 +70,9 @@ impl fmt::Display for ThreadStack {
             write!(f, " ({role})")?;
         }
         write!(f, ": {}, {:.2} s of CPU time", self.state_in_words(), self.cpu.as_secs_f64())?;
-        for (index, (what, since)) in self.activities.iter().enumerate() {
+        for (index, activity) in self.activities.iter().enumerate() {
             let before = if index == 0 { "; doing:" } else { " >" };
-            write!(f, "{before} {what} for {:.1} s", since.as_secs_f64())?;
+            write!(f, "{before} {activity}")?;
         }
         if let Some(note) = &self.note {
             write!(f, "\n    note: {note}")?;
@@ -90,13 +92,19 @@ mod tests {
     fn a_stack_reads_as_a_head_line_and_a_line_for_each_frame() {
         let frame =
             |function: &str, file: &str, line| Frame { function: function.into(), file: file.into(), line };
+        let doing = |what: &str, since, limit: Option<u64>| Ongoing {
+            what: what.to_owned(),
+            since: Duration::from_millis(since),
+            limit: limit.map(Duration::from_millis),
+        };
         let stack = ThreadStack {
             id: 12,
             name: "build-worker-0".to_owned(),
             role: Some("build worker"),
             activities: vec![
-                ("build debian".to_owned(), Duration::from_millis(12_340)),
-                ("wait for the command".to_owned(), Duration::from_secs(11)),
+                doing("build debian", 12_340, None),
+                doing("wait for the command", 12_300, Some(20_000)),
+                doing("ask", 11_000, Some(10_000)),
             ],
             state: 'S',
             cpu: Duration::from_millis(1230),
@@ -106,7 +114,8 @@ mod tests {
         assert_eq!(
             stack.to_string(),
             "thread 12 \"build-worker-0\" (build worker): waiting, 1.23 s of CPU time; \
-             doing: build debian for 12.3 s > wait for the command for 11.0 s\n    \
+             doing: build debian for 12.3 s > wait for the command for 12.3 s (limit 20.0 s) > \
+             ask for 11.0 s (limit 10.0 s, OVERDUE)\n    \
              note: from frame 1 on the stack is a guess\n    \
              0: poll in libc.so.6\n    \
              1: nodepool::wait at src/wait.rs:7"

@@ -10,6 +10,8 @@
 #![allow(clippy::disallowed_types, reason = "threads may be stuck in locks of any kind")]
 
 use std::ffi::c_int;
+use std::fs::File;
+use std::hint::black_box;
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
@@ -19,8 +21,9 @@ use std::sync::mpsc::channel;
 use std::sync::{Barrier, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use nodepool_threads::{Mutex as NamedMutex, StackDumper, ThreadStack, activity};
+use nodepool_threads::{Condvar as NamedCondvar, Mutex as NamedMutex, StackDumper, ThreadStack, activity};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{FlockOperation, flock};
 
 /// The file that the stuck functions are in.
 const HERE: &str = "tests/stacks.rs";
@@ -87,7 +90,7 @@ fn a_thread_that_waits_for_a_mutex_is_seen_there_with_its_role_and_activity() {
         "locks_a_std_mutex",
     );
     assert_eq!((stack.name.as_str(), stack.role), ("a-mutex-of-the-standard-library", Some("stuck")));
-    assert_eq!(stack.activities[0].0, "being stuck");
+    assert_eq!(stack.activities[0].what, "being stuck");
     assert!(stack.frames.iter().any(|frame| frame.function.contains("Mutex>::lock_contended")), "{stack}");
 }
 
@@ -114,6 +117,55 @@ fn a_thread_that_waits_for_a_condition_is_seen_there() {
 }
 
 #[inline(never)]
+fn waits_for_a_named_condition(mutex: &NamedMutex<bool>, condition: &NamedCondvar) {
+    condition.wait(&mut mutex.lock());
+}
+
+#[test]
+fn a_thread_that_waits_for_a_condition_of_ours_is_seen_there_and_holds_no_lock() {
+    static MUTEX: NamedMutex<bool> = NamedMutex::new("of a condition", false);
+    static CONDITION: NamedCondvar = NamedCondvar::new();
+    let id = start("named-condvar", || waits_for_a_named_condition(&MUTEX, &CONDITION));
+    let stack = assert_waits_in(id, "waits_for_a_named_condition");
+    assert!(stack.frames.iter().any(|frame| frame.function.contains("Condvar::wait")), "{stack}");
+    let _free = MUTEX.try_lock_for(Duration::from_secs(60)).unwrap();
+}
+
+#[inline(never)]
+fn locks_a_named_mutex(mutex: &NamedMutex<bool>) {
+    *mutex.lock() = true;
+}
+
+#[test]
+fn a_thread_that_waits_for_a_lock_of_ours_is_seen_there_before_all_that_are_not_in_trouble() {
+    static MUTEX: NamedMutex<bool> = NamedMutex::new("somebody else's", false);
+    let _held = MUTEX.lock();
+    let id = start("named-mutex", || locks_a_named_mutex(&MUTEX));
+    assert_waits_in(id, "locks_a_named_mutex");
+    let report = StackDumper::new().unwrap().report("some program");
+    let at = |begin: &str| report.iter().position(|text| text.starts_with(begin)).unwrap();
+    assert!(at("-- overdue or waiting for a lock: ") < at(&format!("thread {id} ")));
+    assert!(at(&format!("thread {id} ")) < at("-- busy: "));
+    let lock = &report[at("lock \"somebody else's\"")];
+    assert!(lock.contains(&format!("waited for by named-mutex ({id}) since ")), "{lock}");
+}
+
+#[inline(never)]
+fn locks_a_file(file: &File) {
+    flock(file, FlockOperation::LockExclusive).unwrap();
+}
+
+#[test]
+fn a_thread_that_waits_for_the_lock_of_a_file_is_seen_there() {
+    let path = std::env::temp_dir().join(format!("stacks-{}.lock", std::process::id()));
+    // Opened twice: each may have the lock without the other.
+    let [held, wanted] = [(); 2].map(|()| File::create(&path).unwrap());
+    std::fs::remove_file(&path).unwrap();
+    flock(&held, FlockOperation::LockExclusive).unwrap();
+    assert_waits_in(start("flock", move || locks_a_file(&wanted)), "locks_a_file");
+}
+
+#[inline(never)]
 fn receives_from_a_channel(receiver: &crossbeam_channel::Receiver<u32>) {
     receiver.recv().unwrap();
 }
@@ -122,6 +174,21 @@ fn receives_from_a_channel(receiver: &crossbeam_channel::Receiver<u32>) {
 fn a_thread_that_receives_from_a_channel_is_seen_there() {
     let (_keep, receiver) = crossbeam_channel::bounded(0);
     assert_waits_in(start("channel", move || receives_from_a_channel(&receiver)), "receives_from_a_channel");
+}
+
+#[inline(never)]
+fn receives_within(limit: Duration, receiver: &crossbeam_channel::Receiver<u32>) {
+    let _ = black_box(receiver.recv_timeout(limit));
+}
+
+/// With optimisation the channel loads the address of `park_timeout` long before it calls it.
+#[test]
+fn a_thread_that_receives_within_a_limit_is_seen_there_for_certain() {
+    let (_keep, receiver) = crossbeam_channel::bounded(0);
+    let long = Duration::from_secs(600);
+    let stack = assert_waits_in(start("limit", move || receives_within(long, &receiver)), "receives_within");
+    assert!(stack.frames.iter().any(|frame| frame.function.contains("park_timeout")), "{stack}");
+    assert_eq!(stack.note, None, "{stack}");
 }
 
 #[inline(never)]
@@ -177,16 +244,19 @@ fn a_thread_that_waits_for_a_process_is_seen_there() {
 #[inline(never)]
 fn sleeps_for_long() {
     std::thread::sleep(Duration::from_secs(600));
+    // With nothing left to do, an optimised function is not on the stack of what it calls last.
+    black_box(());
 }
 
 #[test]
 fn a_thread_that_sleeps_is_seen_there() {
-    assert_waits_in(start("sleep", sleeps_for_long), "sleeps_for_long");
+    let stack = assert_waits_in(start("sleep", sleeps_for_long), "sleeps_for_long");
+    assert!(stack.frames[0].function.ends_with("clock_nanosleep"), "without the version: {stack}");
 }
 
 #[inline(never)]
 fn sleeps_with_much_on_the_stack() -> u64 {
-    let much = std::hint::black_box([7_u64; 12 << 10]);
+    let much = black_box([7_u64; 12 << 10]);
     sleeps_for_long();
     much.iter().sum()
 }
@@ -223,7 +293,7 @@ fn recurses_before_it_sleeps(depth: u32) -> u32 {
     if depth == 0 {
         sleeps_for_long();
     }
-    std::hint::black_box(if depth == 0 { 0 } else { recurses_before_it_sleeps(depth - 1) }) + 1
+    black_box(if depth == 0 { 0 } else { recurses_before_it_sleeps(depth - 1) }) + 1
 }
 
 #[test]
@@ -286,8 +356,8 @@ fn a_deadlock_is_spelled_out_and_both_of_its_threads_are_seen_in_it() {
     for id in ids {
         dump_until(id, |stack| stack.state != 'R' && is_in(stack, "locks_first_then_second"));
     }
-    let report = StackDumper::new().unwrap().report();
-    assert!(report[0].starts_with("stack dump begins: "), "{}", report[0]);
+    let report = StackDumper::new().unwrap().report("some program");
+    assert!(report[0].starts_with("stack dump begins: some program: "), "{}", report[0]);
     for id in ids {
         let head = format!("thread {id} \"deadlock-");
         let stack = report.iter().find(|text| text.starts_with(&head)).unwrap();
@@ -303,6 +373,7 @@ fn a_deadlock_is_spelled_out_and_both_of_its_threads_are_seen_in_it() {
     for part in ["deadlock-1", "deadlock-2", "\"one\"", "\"two\"", HERE] {
         assert!(deadlock.contains(part), "{deadlock}");
     }
+    assert_eq!(report.iter().position(|text| text == *deadlock), Some(1), "the first thing that is said");
     assert!(report.last().unwrap().starts_with("stack dump ends after "));
 }
 
