@@ -29,12 +29,13 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    leaves_something: bool,
 }
 
 impl Error {
     /// An error of `kind`; `message` names the thing and what is wrong with it.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), source: None, leaves_something: false }
     }
 
     /// The same error with what caused it.
@@ -42,6 +43,18 @@ impl Error {
     pub fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// The same error of a call that could not take back what it had begun.
+    #[must_use]
+    pub fn leaving_something(mut self) -> Self {
+        self.leaves_something = true;
+        self
+    }
+
+    /// Whether something may be left at the provider that the call has told the id of.
+    pub fn leaves_something(&self) -> bool {
+        self.leaves_something
     }
 
     /// What the caller should do.

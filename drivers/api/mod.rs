@@ -2,8 +2,9 @@
 //!
 //! A [`Driver`] stands for one kind of provider. It reads a provider's section of `nodepool.yaml` into a
 //! [`ProviderConfig`], which opens a [`Provider`]. A provider says what it can do by what it returns:
-//! [`Images`] where it stores images, [`Nodes`] where it runs nodes; for each node request that it serves,
-//! [`Nodes`] makes a [`NodeRequestHandler`]. All of them are used as trait objects from several threads.
+//! [`Images`] where it stores images, [`Nodes`] where it runs nodes, [`Machines`] where nodes stand there already;
+//! for each node request that it serves, [`Nodes`] makes a [`NodeRequestHandler`]. All of them are used as trait
+//! objects from several threads.
 //!
 //! Every call that may block takes a [`CallContext`]: its token ends the call, its deadline limits it. A
 //! driver knows no ZooKeeper, keeps no records and starts no work of its own; it may keep caches.
@@ -13,7 +14,7 @@
 //! 1. Copy the folder of the nearest driver and give it the new name: `fake/` has both abilities and the
 //!    least code; `local/` stores images only, and shows how to leave nothing half done.
 //! 2. In its `config.rs`, read the section: [`ProviderSettings::read`], [`ImageSettings::read`] for a provider
-//!    that stores images, then the driver's own keys from the same [`Table`]. Note every mistake there and go
+//!    that stores images, [`NodeSettings::read`] for one that runs nodes, then the driver's own keys from the same [`Table`]. Note every mistake there and go
 //!    on; keys that are legal but of no use to the driver go to [`Table::accept`].
 //! 3. Implement [`ProviderConfig`] with the resolved section, [`Provider`] with [`Images`], [`Nodes`] or both.
 //!    In each call, begin with `call.stop.check()?`, wait only with [`StopToken::wait`] and its relatives,
@@ -25,12 +26,18 @@
 
 pub mod contract;
 mod error;
+mod machines;
 mod name_format;
+mod nodes;
+mod pools;
 mod problem;
+mod progress;
+mod resources;
 mod settings;
 mod suggest;
 mod table;
 mod value;
+pub mod yaml;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -42,7 +49,15 @@ use nodepool_threads::StopToken;
 use slog::Logger;
 
 pub use error::{Error, ErrorKind};
+pub use machines::{Machine, MachineId, Machines};
+pub use nodes::{
+    CleanedUp, Instance, LaunchedNode, NodeRequest, NodeRequestHandler, NodeSpec, Nodes, metadata,
+};
+pub(crate) use pools::count;
+pub use pools::{CloudImage, Connection, LabelImage, NodeSettings, PoolLabel, PoolSettings};
 pub use problem::{Problem, Problems, Severity};
+pub use progress::Progress;
+pub use resources::Resources;
 pub use settings::name_mistake;
 pub(crate) use settings::seconds;
 pub use suggest::nearest;
@@ -78,9 +93,20 @@ pub trait ProviderConfig: Send + Sync + fmt::Debug {
     /// How images are uploaded; `None` for a provider that stores none.
     fn images(&self) -> Option<&ImageSettings>;
 
+    /// How nodes are run; `None` for a provider that runs none.
+    fn nodes(&self) -> Option<&NodeSettings> {
+        None
+    }
+
     /// Opens the provider: checks what can be checked without a call over the network, and takes no longer
     /// than that.
     fn open(&self, log: &Logger) -> Result<Arc<dyn Provider>, Error>;
+
+    /// Opens the provider to ask it only: nothing is prepared or cleaned up there, so that whoever may read
+    /// can ask. What the calls that change something do on it is left open.
+    fn open_to_ask(&self, log: &Logger) -> Result<Arc<dyn Provider>, Error> {
+        self.open(log)
+    }
 }
 
 /// The part of a provider's section that does not depend on its driver (spec/config.md, `providers[]`).
@@ -94,8 +120,11 @@ pub struct ProviderSettings {
     pub max_concurrency: Option<u64>,
     /// Which provider is preferred among several that could serve a request: the lower number.
     pub priority: Option<i64>,
-    /// The section as it was read: a provider is replaced only when this has changed.
+    /// The section as it was read: a provider is replaced only when this or what is outside has changed.
     pub section: Value,
+    /// Stands for what the provider is configured with outside its section, in files of its driver; a digest,
+    /// because secrets may be there.
+    pub outside: Option<String>,
 }
 
 /// What a provider that stores images is configured with.
@@ -120,6 +149,10 @@ pub struct ProviderDiskimage {
     pub pause: bool,
     /// Properties that the image gets at this provider, over those of the image itself.
     pub meta: BTreeMap<String, String>,
+    /// How the nodes that boot it are connected to.
+    pub connection: Connection,
+    /// Whether they get what the provider tells them on a drive.
+    pub config_drive: bool,
 }
 
 /// An opened provider, shared by all threads that call it.
@@ -129,6 +162,11 @@ pub trait Provider: Send + Sync {
 
     /// Its ability to run nodes, if it has it.
     fn nodes(&self) -> Option<&dyn Nodes>;
+
+    /// Its ability to offer machines that stand there already, if it has it.
+    fn machines(&self) -> Option<&dyn Machines> {
+        None
+    }
 }
 
 /// The ability to store images.
@@ -160,6 +198,8 @@ pub struct ImageUpload {
     pub sha256: Option<String>,
     /// Properties to store with the image; among them `nodepool_build_id` and `nodepool_upload_id`.
     pub properties: BTreeMap<String, String>,
+    /// Where the driver tells how far it is, if it can.
+    pub progress: Progress,
 }
 
 /// An image at a provider.
@@ -171,43 +211,4 @@ pub struct StoredImage {
     pub name: String,
     /// Its properties.
     pub properties: BTreeMap<String, String>,
-}
-
-/// The ability to run nodes.
-pub trait Nodes: Send + Sync {
-    /// Makes the handler of one node request. Cheap: it makes no call to the provider.
-    fn handler(&self, request: NodeRequest) -> Box<dyn NodeRequestHandler>;
-
-    /// Deletes a node by its id. A node that is not there counts as deleted.
-    fn delete(&self, call: &CallContext, external_id: &str) -> Result<(), Error>;
-}
-
-/// A node request, as far as a driver has to know it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeRequest {
-    /// The request's id; instances are named after it.
-    pub id: String,
-    /// The labels of the nodes that are asked for, in order.
-    pub labels: Vec<String>,
-}
-
-/// Serves one node request. Owned by one thread at a time; dropping it abandons what it has not launched.
-pub trait NodeRequestHandler: Send {
-    /// The request that it serves.
-    fn request(&self) -> &NodeRequest;
-
-    /// Launches the node at `index` of the request's labels, and returns once it can be used. When this
-    /// fails, nothing of the attempt is left at the provider as far as that can be had.
-    fn launch(&mut self, call: &CallContext, index: usize) -> Result<LaunchedNode, Error>;
-}
-
-/// A node that was launched.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LaunchedNode {
-    /// The provider's id of it.
-    pub external_id: String,
-    /// Where it is reached.
-    pub interface_ip: String,
-    /// The port of its connection.
-    pub connection_port: u16,
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::name_format::{Piece, parse};
-use super::{ImageSettings, ProviderDiskimage, ProviderSettings, Table};
+use super::{Connection, ImageSettings, ProviderDiskimage, ProviderSettings, Table};
 
 const DEFAULT_NAME_FORMAT: &str = "{image_name}-{timestamp}";
 const DEFAULT_UPLOAD_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -33,7 +33,7 @@ pub fn name_mistake(name: &str) -> Option<&'static str> {
 }
 
 /// A required name that is fit to be one.
-fn required_name(table: &Table<'_>) -> Option<String> {
+pub(super) fn required_name(table: &Table<'_>) -> Option<String> {
     let name = table.required_string("name")?;
     match name_mistake(&name) {
         None => Some(name),
@@ -81,6 +81,7 @@ impl ProviderSettings {
             max_concurrency,
             priority,
             section: table.to_value(),
+            outside: None,
         })
     }
 }
@@ -158,13 +159,9 @@ fn diskimages(table: &Table<'_>) -> BTreeMap<String, ProviderDiskimage> {
         let image = ProviderDiskimage {
             pause: entry.boolean("pause").unwrap_or(false),
             meta: entry.text_map("meta").unwrap_or_default(),
+            connection: Connection::read(&entry),
+            config_drive: entry.boolean("config-drive").unwrap_or(false),
         };
-        // Keys of the launcher: checked here, so that a mistake shows before a node is launched with it.
-        let _ = entry.boolean("config-drive");
-        let _ = entry.string("connection-type");
-        if entry.integer("connection-port").is_some_and(|port| u16::try_from(port).is_err()) {
-            entry.error("connection-port", "expected a port number up to 65535");
-        }
         match name.map(|name| images.entry(name)) {
             Some(Entry::Vacant(place)) => {
                 place.insert(image);
@@ -266,7 +263,10 @@ mod tests {
         assert_eq!(images.post_upload_hook, Some(PathBuf::from("/usr/bin/hook")));
         assert_eq!(images.upload_timeout, Duration::from_millis(1500));
         let meta = BTreeMap::from([("k".to_owned(), "1".to_owned()), ("l".to_owned(), "x".to_owned())]);
-        assert_eq!(images.diskimages["a"], ProviderDiskimage { pause: true, meta });
+        assert_eq!(
+            images.diskimages["a"],
+            ProviderDiskimage { pause: true, meta, config_drive: true, ..ProviderDiskimage::default() }
+        );
         assert_eq!(images.diskimages["b"], ProviderDiskimage::default());
     }
 

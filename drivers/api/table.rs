@@ -79,7 +79,7 @@ impl<'a> Table<'a> {
         let value = self.value(key)?;
         let read = read(value);
         if read.is_none() {
-            self.error(key, format!("expected {expected}, found {}", describe(value)));
+            self.error(key, format!("expected {expected}, found {}", value.describe()));
         }
         read
     }
@@ -108,7 +108,7 @@ impl<'a> Table<'a> {
 
     /// A string, or a number or boolean taken as the text that it prints as.
     pub fn text(&self, key: &'static str) -> Option<String> {
-        self.typed(key, "a string or a number", scalar_text)
+        self.typed(key, "a string or a number", Value::scalar_text)
     }
 
     /// A boolean; the words `yes no on off` count, as in YAML 1.1 that the original reads.
@@ -150,7 +150,7 @@ impl<'a> Table<'a> {
                 Value::Str(text) => strings.push(text.clone()),
                 other => self.problems.error(
                     format!("{}[{index}]", self.path_of(key)),
-                    format!("expected a string, found {}", describe(other)),
+                    format!("expected a string, found {}", other.describe()),
                 ),
             }
         }
@@ -190,11 +190,11 @@ impl<'a> Table<'a> {
         })?;
         let mut map = BTreeMap::new();
         for (name, value) in entries {
-            match scalar_text(value) {
+            match value.scalar_text() {
                 Some(text) => drop(map.insert(name.clone(), text)),
                 None => self.problems.error(
                     format!("{}.{name}", self.path_of(key)),
-                    format!("expected a string, found {}", describe(value)),
+                    format!("expected a string, found {}", value.describe()),
                 ),
             }
         }
@@ -227,27 +227,5 @@ impl<'a> Table<'a> {
             };
             self.problems.note(Severity::UnknownKey, self.path_of(name), hint);
         }
-    }
-}
-
-fn scalar_text(value: &Value) -> Option<String> {
-    match value {
-        Value::Str(text) => Some(text.clone()),
-        Value::Int(number) => Some(number.to_string()),
-        // With its fraction: 9.0 is no 9 to a build's environment.
-        Value::Float(number) => Some(format!("{number:?}")),
-        Value::Bool(yes) => Some(yes.to_string()),
-        Value::Null | Value::List(_) | Value::Map(_) => None,
-    }
-}
-
-/// A value in an error message: its kind, and itself when it is short and cannot be a secret's container.
-fn describe(value: &Value) -> String {
-    match value {
-        Value::Bool(yes) => format!("{yes}"),
-        Value::Int(number) => format!("{number}"),
-        Value::Float(number) => format!("{number}"),
-        Value::Str(text) if text.chars().count() <= 40 => format!("'{text}'"),
-        other => other.kind().to_owned(),
     }
 }

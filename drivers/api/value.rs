@@ -33,6 +33,34 @@ impl Value {
         }
     }
 
+    /// The same as JSON. A number that JSON does not have becomes `null`.
+    pub fn to_json(&self) -> serde_json::Value {
+        use serde_json::Value as Json;
+        match self {
+            Self::Null => Json::Null,
+            Self::Bool(value) => Json::from(*value),
+            Self::Int(number) => Json::from(*number),
+            Self::Float(number) => Json::from(*number),
+            Self::Str(text) => Json::from(text.as_str()),
+            Self::List(items) => items.iter().map(Self::to_json).collect(),
+            Self::Map(entries) => {
+                Json::Object(entries.iter().map(|(key, value)| (key.clone(), value.to_json())).collect())
+            }
+        }
+    }
+
+    /// The text of a scalar, numbers as they print; none of anything else.
+    pub fn scalar_text(&self) -> Option<String> {
+        match self {
+            Self::Str(text) => Some(text.clone()),
+            Self::Int(number) => Some(number.to_string()),
+            // With its fraction: 9.0 is no 9 to a build's environment.
+            Self::Float(number) => Some(format!("{number:?}")),
+            Self::Bool(yes) => Some(yes.to_string()),
+            Self::Null | Self::List(_) | Self::Map(_) => None,
+        }
+    }
+
     /// What the value is, in the words of an error message.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -43,6 +71,18 @@ impl Value {
             Self::Str(_) => "a string",
             Self::List(_) => "a list",
             Self::Map(_) => "a mapping",
+        }
+    }
+
+    /// What an error message has found: the value itself when it is short and cannot be a secret's container,
+    /// or else its kind.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Bool(value) => format!("{value}"),
+            Self::Int(number) => format!("{number}"),
+            Self::Float(number) => format!("{number}"),
+            Self::Str(text) if text.chars().count() <= 40 => format!("'{text}'"),
+            other => other.kind().to_owned(),
         }
     }
 }

@@ -1,32 +1,57 @@
 //! The state of a fake cloud, shared by its provider and the handlers of its node requests.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use nodepool_threads::Mutex;
 
 use super::config::{Behaviour, Failures};
-use crate::api::{CallContext, Error, ErrorKind, StoredImage};
+use super::instances::Instances;
+use crate::api::{CallContext, Error, ErrorKind, Instance, Resources, StoredImage};
 
 /// A cloud in memory. No lock of it is held while anything waits.
 pub(super) struct Cloud {
     pub(super) behaviour: Behaviour,
     pub(super) images: Mutex<BTreeMap<String, StoredImage>>,
-    pub(super) nodes: Mutex<BTreeSet<String>>,
+    pub(super) instances: Instances,
+    /// Held while it is seen whether there is room for one more.
+    admission: Mutex<()>,
+    /// Ports that the next clean-up removes.
+    pub(super) left_ports: Mutex<u64>,
     pub(super) upload_failures: Countdown,
     pub(super) delete_failures: Countdown,
     pub(super) launch_failures: Countdown,
+    pub(super) quota_failures: Countdown,
 }
 
 impl Cloud {
     pub(super) fn new(behaviour: Behaviour) -> Self {
         Self {
-            behaviour,
             images: Mutex::new("fake cloud images", BTreeMap::new()),
-            nodes: Mutex::new("fake cloud nodes", BTreeSet::new()),
-            upload_failures: Countdown::new(behaviour.upload_failures),
-            delete_failures: Countdown::new(behaviour.delete_failures),
-            launch_failures: Countdown::new(behaviour.launch_failures),
+            instances: Instances::new(behaviour.state_dir.as_deref()),
+            admission: Mutex::new("fake cloud admission", ()),
+            left_ports: Mutex::new("fake cloud ports", behaviour.left_ports),
+            upload_failures: Countdown::new(ErrorKind::Transient, behaviour.upload_failures),
+            delete_failures: Countdown::new(ErrorKind::Transient, behaviour.delete_failures),
+            launch_failures: Countdown::new(ErrorKind::Transient, behaviour.launch_failures),
+            quota_failures: Countdown::new(ErrorKind::Quota, behaviour.quota_failures),
+            behaviour,
         }
+    }
+
+    /// Adds an instance, or says that there is no room for it.
+    pub(super) fn add_within_limits(&self, instance: Instance) -> Result<(), Error> {
+        if self.behaviour.limits == Resources::default() {
+            return self.instances.add(instance);
+        }
+        let _alone = self.admission.lock();
+        let mut used = Resources::default();
+        for other in self.instances.list()? {
+            used.add(&other.resources);
+        }
+        if let Some(name) = self.behaviour.limits.exceeded_by(&used, &instance.resources) {
+            return Err(Error::new(ErrorKind::Quota, format!("the fake cloud has not enough {name} left")));
+        }
+        self.instances.add(instance)
     }
 
     /// The slow and possibly failing part of every deletion, of images and of nodes.
@@ -37,20 +62,20 @@ impl Cloud {
 }
 
 /// The failures that are still to come.
-pub(super) struct Countdown(Mutex<Failures>);
+pub(super) struct Countdown(ErrorKind, Mutex<Failures>);
 
 impl Countdown {
-    fn new(failures: Failures) -> Self {
-        Self(Mutex::new("fake cloud failures", failures))
+    fn new(kind: ErrorKind, failures: Failures) -> Self {
+        Self(kind, Mutex::new("fake cloud failures", failures))
     }
 
     /// An error while failures are due, and one of them used up.
     pub(super) fn strike(&self, what: impl FnOnce() -> String) -> Result<(), Error> {
-        match &mut *self.0.lock() {
+        match &mut *self.1.lock() {
             Failures::First(0) => return Ok(()),
             Failures::First(left) => *left -= 1,
             Failures::All => {}
         }
-        Err(Error::new(ErrorKind::Transient, format!("{}, as it was configured to", what())))
+        Err(Error::new(self.0, format!("{}, as it was configured to", what())))
     }
 }

@@ -3,20 +3,22 @@
 //!
 //! Keys that only matter to a real cloud are checked for their type and otherwise ignored.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::api::{ImageSettings, ProviderSettings, Table, seconds};
+use crate::api::{ImageSettings, NodeSettings, ProviderSettings, Resources, Table, seconds};
 
 /// The resolved section.
 #[derive(Debug)]
 pub(super) struct FakeConfig {
     pub(super) settings: ProviderSettings,
     pub(super) images: ImageSettings,
+    pub(super) nodes: NodeSettings,
     pub(super) behaviour: Behaviour,
 }
 
 /// How the cloud behaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Behaviour {
     pub(super) upload_delay: Duration,
     pub(super) upload_failures: Failures,
@@ -24,6 +26,14 @@ pub(super) struct Behaviour {
     pub(super) delete_failures: Failures,
     pub(super) launch_delay: Duration,
     pub(super) launch_failures: Failures,
+    /// Launches that fail because the cloud has no room, whatever its limits say.
+    pub(super) quota_failures: Failures,
+    /// How many ports its first clean-up finds to remove.
+    pub(super) left_ports: u64,
+    /// What its instances may need together.
+    pub(super) limits: Resources,
+    /// Where instances are kept, so that they outlive the process.
+    pub(super) state_dir: Option<PathBuf>,
 }
 
 impl Default for Behaviour {
@@ -35,6 +45,10 @@ impl Default for Behaviour {
             delete_failures: Failures::First(0),
             launch_delay: Duration::from_millis(100),
             launch_failures: Failures::First(0),
+            quota_failures: Failures::First(0),
+            left_ports: 0,
+            limits: Resources::default(),
+            state_dir: None,
         }
     }
 }
@@ -53,8 +67,9 @@ impl FakeConfig {
         let settings = ProviderSettings::read(section, driver);
         let images = ImageSettings::read(section, "qcow2");
         check_cloud_keys(section);
+        let nodes = NodeSettings::read(section, true, &mut check_pool_keys, &mut check_label_keys);
         let behaviour = section.table("fake").map(Behaviour::read).unwrap_or_default();
-        Some(Self { settings: settings?, images, behaviour })
+        Some(Self { settings: settings?, images, nodes, behaviour })
     }
 }
 
@@ -63,22 +78,32 @@ fn check_cloud_keys(section: &Table<'_>) {
     for key in ["cloud", "region-name", "nodepool-id"] {
         let _ = section.string(key);
     }
-    for key in ["boot-timeout", "launch-timeout", "launch-retries", "port-cleanup-interval"] {
-        let _ = section.integer(key);
-    }
+    let _ = section.integer("port-cleanup-interval");
     let _ = section.boolean("clean-floating-ips");
     // The original takes this number as text too.
     if section.text("rate").is_some_and(|rate| rate.parse::<f64>().is_err()) {
         section.error("rate", "expected a number of seconds");
     }
-    for key in ["pools", "cloud-images"] {
-        for entry in section.tables(key) {
-            let _ = entry.required_string("name");
-            // The rest means something to a real cloud only.
-            entry.accept_all();
-            entry.finish();
-        }
-    }
+}
+
+/// The keys of a pool that a real cloud would need.
+fn check_pool_keys(_pool: &str, table: &Table<'_>) {
+    table.accept(&["networks", "security-groups", "auto-floating-ip"]);
+}
+
+/// The keys of a label that a real cloud would need.
+fn check_label_keys(_pool: &str, _label: &str, table: &Table<'_>) {
+    table.accept(&[
+        "min-ram",
+        "flavor-name",
+        "key-name",
+        "boot-from-volume",
+        "volume-size",
+        "instance-properties",
+        "dynamic-instance-properties",
+        "userdata",
+        "networks",
+    ]);
 }
 
 impl Behaviour {
@@ -86,6 +111,7 @@ impl Behaviour {
         let default = Self::default();
         let delay = |key, default| seconds(&table, key).unwrap_or(default);
         let failures = |key, default| Failures::read(&table, key).unwrap_or(default);
+        let limits = [("max-servers", Resources::INSTANCES), ("max-cores", "cores"), ("max-ram", "ram")];
         let behaviour = Self {
             upload_delay: delay("upload-delay", default.upload_delay),
             upload_failures: failures("upload-failures", default.upload_failures),
@@ -93,6 +119,10 @@ impl Behaviour {
             delete_failures: failures("delete-failures", default.delete_failures),
             launch_delay: delay("launch-delay", default.launch_delay),
             launch_failures: failures("launch-failures", default.launch_failures),
+            quota_failures: failures("quota-failures", default.quota_failures),
+            left_ports: table.integer("left-ports").and_then(|count| u64::try_from(count).ok()).unwrap_or(0),
+            limits: limits.into_iter().filter_map(|(key, name)| Some((name, table.integer(key)?))).collect(),
+            state_dir: table.string("state-dir").map(PathBuf::from),
         };
         table.finish();
         behaviour

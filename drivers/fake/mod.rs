@@ -1,7 +1,8 @@
 //! The `fake` driver: a cloud in memory, for tests, benchmarks and for trying out a configuration.
 //!
 //! It takes the sections that the original's fake provider takes, and a mapping `fake:` that makes it slow or
-//! makes it fail. Each opened provider is a cloud of its own; what it holds is gone with it. Of an uploaded
+//! makes it fail. Each opened provider is a cloud of its own; what it holds is gone with it,
+//! unless `state-dir` keeps its instances. Of an uploaded
 //! file it only checks that it is there.
 //!
 //! This is the driver to copy for a new one: `config` reads, `cloud` holds the state, and the two
@@ -10,6 +11,7 @@
 mod cloud;
 mod config;
 mod images;
+mod instances;
 mod nodes;
 
 use std::sync::Arc;
@@ -17,7 +19,8 @@ use std::sync::Arc;
 use slog::Logger;
 
 use crate::api::{
-    Driver, Error, ImageSettings, Images, Nodes, Provider, ProviderConfig, ProviderSettings, Table,
+    Driver, Error, ImageSettings, Images, NodeSettings, Nodes, Provider, ProviderConfig, ProviderSettings,
+    Table,
 };
 use cloud::Cloud;
 use config::FakeConfig;
@@ -45,8 +48,12 @@ impl ProviderConfig for FakeConfig {
         Some(&self.images)
     }
 
+    fn nodes(&self) -> Option<&NodeSettings> {
+        Some(&self.nodes)
+    }
+
     fn open(&self, _log: &Logger) -> Result<Arc<dyn Provider>, Error> {
-        Ok(Arc::new(FakeProvider { cloud: Arc::new(Cloud::new(self.behaviour)) }))
+        Ok(Arc::new(FakeProvider { cloud: Arc::new(Cloud::new(self.behaviour.clone())) }))
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::config::{Behaviour, Failures};
 use super::*;
 use crate::api::contract::{self, Subject};
-use crate::api::{CallContext, ErrorKind, ImageUpload, NodeRequest};
+use crate::api::{CallContext, ErrorKind, ImageUpload, NodeRequest, NodeSpec};
 use crate::testing::{self, Scratch, call, logger, unstopped};
 
 fn open(fake: serde_json::Value) -> Arc<dyn Provider> {
@@ -25,6 +25,7 @@ fn image(scratch: &Scratch) -> ImageUpload {
         md5: None,
         sha256: None,
         properties: Default::default(),
+        progress: Default::default(),
     }
 }
 
@@ -81,10 +82,10 @@ fn mistakes_in_a_section_are_all_reported() {
     let (_, problems) = testing::configure(&FakeDriver, section);
     let expected = [
         "providers[0].cloud: expected a string, found 1",
-        "providers[0].boot-timeout: expected a whole number, found 'soon'",
         "providers[0].rate: expected a number of seconds",
         "providers[0].pools[1]: expected a mapping, found a whole number",
         "providers[0].pools[0]: the required key 'name' is missing",
+        "providers[0].boot-timeout: expected a number of at least 0, found 'soon'",
         "providers[0].fake.upload-delay: expected a number of at least 0, found -1",
         "providers[0].fake.upload-failures: expected how many calls fail, or -1 for all, found -2",
         "providers[0].fake.lunch-delay: unknown key, did you mean 'launch-delay'?",
@@ -97,7 +98,8 @@ fn mistakes_in_a_section_are_all_reported() {
 fn the_fake_mapping_is_read() {
     let fake = json!({"fake": {
         "upload-delay": 1.5, "upload-failures": 2, "delete-delay": 2, "delete-failures": -1,
-        "launch-delay": 3, "launch-failures": 4,
+        "launch-delay": 3, "launch-failures": 4, "quota-failures": 5, "max-servers": 6, "max-cores": 7,
+        "max-ram": 8, "state-dir": "/state", "left-ports": 9,
     }, "name": "f"});
     let (config, problems) = testing::read(fake, |table| FakeConfig::read(table, "fake"));
     assert_eq!(problems, [""; 0]);
@@ -108,6 +110,10 @@ fn the_fake_mapping_is_read() {
         delete_failures: Failures::All,
         launch_delay: Duration::from_secs(3),
         launch_failures: Failures::First(4),
+        quota_failures: Failures::First(5),
+        left_ports: 9,
+        limits: [("instances", 6), ("cores", 7), ("ram", 8)].into_iter().collect(),
+        state_dir: Some("/state".into()),
     };
     assert_eq!(config.unwrap().behaviour, expected);
 }
@@ -129,13 +135,65 @@ fn deletions_and_launches_fail_for_ever_with_minus_one() {
     let provider = open(json!({"delete-failures": -1, "launch-failures": -1, "launch-delay": 0}));
     let images = provider.images().unwrap();
     let id = images.upload(&call, &image(&scratch)).unwrap();
-    let request = NodeRequest { id: "1".into(), labels: vec!["l".into()] };
-    let mut handler = provider.nodes().unwrap().handler(request);
+    let request = NodeRequest { id: "1".into(), labels: vec!["l".into()], ..NodeRequest::default() };
+    let handler = provider.nodes().unwrap().handler(request);
+    let node = spec("l");
     for _ in 0..3 {
         assert_eq!(images.delete(&call, &id).unwrap_err().kind(), ErrorKind::Transient);
-        assert_eq!(handler.launch(&call, 0).unwrap_err().kind(), ErrorKind::Transient);
+        assert_eq!(handler.launch(&call, &node, &mut |_| {}).unwrap_err().kind(), ErrorKind::Transient);
     }
     assert_eq!(images.list(&call).unwrap().len(), 1);
+}
+
+fn spec(label: &str) -> NodeSpec {
+    NodeSpec { label: label.to_owned(), ..NodeSpec::default() }
+}
+
+fn launch(provider: &dyn Provider, call: &CallContext) -> Result<String, ErrorKind> {
+    let request = NodeRequest { id: "1".into(), labels: vec!["l".into()], ..NodeRequest::default() };
+    let mut told = None;
+    let handler = provider.nodes().unwrap().handler(request);
+    let launched = handler.launch(call, &spec("l"), &mut |id| told = Some(id.to_owned()));
+    let launched = launched.map_err(|error| error.kind())?;
+    assert_eq!(told, Some(launched.external_id.clone()));
+    Ok(launched.external_id)
+}
+
+#[test]
+fn a_full_cloud_says_so() {
+    let (_source, call) = unstopped();
+    let provider = open(json!({"launch-delay": 0, "max-cores": 9, "quota-failures": 1}));
+    assert_eq!(launch(&*provider, &call), Err(ErrorKind::Quota));
+    let first = launch(&*provider, &call).unwrap();
+    launch(&*provider, &call).unwrap();
+    assert_eq!(launch(&*provider, &call), Err(ErrorKind::Quota));
+    provider.nodes().unwrap().delete(&call, &first).unwrap();
+    launch(&*provider, &call).unwrap();
+    assert_eq!(provider.nodes().unwrap().limits(&call).unwrap().get("cores"), Some(9));
+}
+
+#[test]
+fn instances_in_a_state_dir_outlive_the_provider() {
+    let (scratch, (_source, call)) = (Scratch::new(), unstopped());
+    let state = scratch.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    let fake = json!({"launch-delay": 0, "state-dir": state});
+    let id = launch(&*open(fake.clone()), &call).unwrap();
+    let other = open(fake);
+    let nodes = other.nodes().unwrap();
+    assert_eq!(nodes.list(&call).unwrap()[0].external_id, id);
+    nodes.delete(&call, "../x").unwrap();
+    nodes.delete(&call, &id).unwrap();
+    assert!(nodes.list(&call).unwrap().is_empty());
+    contract::check(&Subject {
+        provider: &*other,
+        slow: &*open(json!({"upload-delay": 3600, "launch-delay": 3600, "state-dir": state})),
+        slow_size: 1,
+        format: "qcow2",
+        label: "any",
+        scratch: scratch.path(),
+        log: &logger(),
+    });
 }
 
 #[test]

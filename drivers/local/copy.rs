@@ -8,6 +8,8 @@ use std::os::unix::fs::FileExt;
 use nodepool_threads::{Interrupted, StopToken};
 use ring::digest::{Context, SHA256};
 
+use crate::api::Progress;
+
 /// How much is read at once: enough for full speed, little enough to stop at once.
 const CHUNK: usize = 1 << 20;
 /// The grain of holes.
@@ -39,18 +41,23 @@ impl From<Interrupted> for Failed {
 }
 
 /// Copies the whole of `source` into the empty file `target`.
-pub(super) fn copy(source: &File, target: &File, stop: &StopToken) -> Result<Copied, Failed> {
+pub(super) fn copy(
+    source: &File,
+    target: &File,
+    stop: &StopToken,
+    progress: &Progress,
+) -> Result<Copied, Failed> {
     stop.check()?;
     if rustix::fs::ioctl_ficlone(target, source).is_ok() {
         // What counts is what has been stored.
-        return pass(target, stop, |_, _| Ok(()));
+        return pass(target, stop, progress, |_, _| Ok(()));
     }
-    stream(source, target, stop)
+    stream(source, target, stop, progress)
 }
 
-fn stream(source: &File, target: &File, stop: &StopToken) -> Result<Copied, Failed> {
+fn stream(source: &File, target: &File, stop: &StopToken, progress: &Progress) -> Result<Copied, Failed> {
     let mut unwritten = 0;
-    let copied = pass(source, stop, |chunk, at| {
+    let copied = pass(source, stop, progress, |chunk, at| {
         for (index, block) in chunk.chunks(BLOCK).enumerate() {
             if block == &ZEROS[..block.len()] {
                 continue;
@@ -73,11 +80,13 @@ fn stream(source: &File, target: &File, stop: &StopToken) -> Result<Copied, Fail
 fn pass(
     mut file: &File,
     stop: &StopToken,
+    progress: &Progress,
     mut each: impl FnMut(&[u8], u64) -> io::Result<()>,
 ) -> Result<Copied, Failed> {
     let mut digest = Context::new(&SHA256);
     let mut chunk = vec![0; CHUNK];
     let mut size = 0;
+    progress.begin(file.metadata().map_err(Failed::Read)?.len());
     loop {
         stop.check()?;
         let length = match file.read(&mut chunk) {
@@ -89,6 +98,7 @@ fn pass(
         digest.update(&chunk[..length]);
         each(&chunk[..length], size).map_err(Failed::Write)?;
         size += length as u64;
+        progress.add(length as u64);
     }
     let digest = digest.finish();
     let sha256 = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -119,7 +129,7 @@ mod tests {
         let (source, target) = files(&scratch);
         source.write_all_at(b"abc", 0).unwrap();
         let stop = StopSource::new();
-        let copied = copy(&source, &target, &stop.token()).unwrap();
+        let copied = copy(&source, &target, &stop.token(), &Progress::default()).unwrap();
         // The example of FIPS 180-2.
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(copied, Copied { size: 3, sha256: expected.to_owned() });
@@ -135,7 +145,7 @@ mod tests {
         source.write_all_at(&[7; 100_000], CHUNK as u64 - 50_000).unwrap();
         source.write_all_at(b"in the middle", (5 << 20) + 999).unwrap();
         let stop = StopSource::new();
-        let copied = stream(&source, &target, &stop.token()).unwrap();
+        let copied = stream(&source, &target, &stop.token(), &Progress::default()).unwrap();
         assert_eq!(copied.size, size);
         let read = |file: &File| {
             let mut bytes = vec![0; size as usize];
@@ -155,7 +165,7 @@ mod tests {
         source.write_all_at(b"data", 0).unwrap();
         let full = File::options().write(true).open("/dev/full").unwrap();
         let stop = StopSource::new();
-        match stream(&source, &full, &stop.token()) {
+        match stream(&source, &full, &stop.token(), &Progress::default()) {
             Err(Failed::Write(error)) => assert_eq!(error.kind(), io::ErrorKind::StorageFull),
             other => panic!("{other:?}"),
         }

@@ -35,7 +35,12 @@ impl Store {
         access(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
             .map_err(|error| failed(error.into()))?;
         journal::sweep(dir, log).map_err(failed)?;
-        Ok(Self { dir: dir.to_owned() })
+        Ok(Self::at(dir))
+    }
+
+    /// The store in `dir`, as it is.
+    pub(super) fn at(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
     }
 
     /// Copies an image into the store and returns its id.
@@ -46,11 +51,12 @@ impl Store {
         image_file_name(image, Uuid::nil())?;
         let journal = Journal::begin(&self.dir, &call.log).map_err(writing)?;
         let part = journal.create_part().map_err(writing)?;
-        let copied = copy::copy(&source, &part, &call.stop).map_err(|failed| match failed {
-            Failed::Interrupted(why) => Error::from(why),
-            Failed::Read(cause) => cannot_read(&image.file, cause),
-            Failed::Write(cause) => writing(cause),
-        })?;
+        let copied =
+            copy::copy(&source, &part, &call.stop, &image.progress).map_err(|failed| match failed {
+                Failed::Interrupted(why) => Error::from(why),
+                Failed::Read(cause) => cannot_read(&image.file, cause),
+                Failed::Write(cause) => writing(cause),
+            })?;
         verify(image, &copied)?;
         part.sync_all().map_err(writing)?;
         let record = Record {

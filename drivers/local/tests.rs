@@ -84,6 +84,7 @@ fn image(file: &Path) -> ImageUpload {
         md5: Some("900150983cd24fb0d6963f7d28e17f72".into()),
         sha256: Some("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad".into()),
         properties: BTreeMap::from([("nodepool_upload_id".into(), "1".into())]),
+        progress: Default::default(),
     }
 }
 
@@ -381,4 +382,18 @@ fn two_openings_of_one_store_see_the_same_images() {
     assert_eq!(other.images().unwrap().list(&call).unwrap().len(), 1);
     other.images().unwrap().delete(&call, &id).unwrap();
     assert_eq!(fixture.names(), [""; 0]);
+}
+
+#[test]
+fn a_store_that_is_only_asked_is_left_as_it_is() {
+    let fixture = Fixture::new();
+    let section = json!({"name": "here", "path": fixture.store().to_str().unwrap()});
+    let asked = testing::configure(&LocalDriver, section).0.unwrap().open_to_ask(&logger()).unwrap();
+    let (_source, call) = unstopped();
+    let list = || asked.images().unwrap().list(&call).map(|images| images.len());
+    fs::write(fixture.store().join(format!(".nodepool-{}.json", uuid::Uuid::nil())), "").unwrap();
+    assert_eq!((list().unwrap(), fixture.files().len()), (0, 1));
+    fs::remove_dir_all(fixture.store()).unwrap();
+    assert_eq!(list().unwrap_err().kind(), ErrorKind::Permanent);
+    assert!(!fixture.store().exists());
 }

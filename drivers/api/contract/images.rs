@@ -8,7 +8,7 @@ use nodepool_threads::StopSource;
 use uuid::Uuid;
 
 use super::{Subject, does_not_begin, ends_promptly, fails, require, succeeds, violated};
-use crate::api::{CallContext, ErrorKind, ImageUpload, Images, StoredImage};
+use crate::api::{CallContext, ErrorKind, ImageUpload, Images, Progress, StoredImage};
 
 const UPLOADERS: usize = 4;
 
@@ -50,6 +50,7 @@ impl Suite<'_> {
             md5: None,
             sha256: None,
             properties,
+            progress: Progress::default(),
         }
     }
 

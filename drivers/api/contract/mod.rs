@@ -9,6 +9,7 @@
 #![allow(clippy::panic)]
 
 mod images;
+mod machines;
 mod nodes;
 
 use std::fmt::Debug;
@@ -53,7 +54,8 @@ pub struct Subject<'a> {
 /// When a rule is broken, with a message that names it.
 pub fn check(subject: &Subject<'_>) {
     let (images, nodes) = (subject.provider.images(), subject.provider.nodes());
-    if images.is_none() && nodes.is_none() {
+    let machines = subject.provider.machines();
+    if images.is_none() && nodes.is_none() && machines.is_none() {
         violated("a provider has at least one ability");
     }
     if let Some(images) = images {
@@ -61,6 +63,9 @@ pub fn check(subject: &Subject<'_>) {
     }
     if let Some(nodes) = nodes {
         nodes::check(subject, nodes);
+    }
+    if let Some(machines) = machines {
+        machines::check(machines);
     }
 }
 
