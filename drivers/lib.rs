@@ -6,12 +6,14 @@
 pub mod api;
 pub mod fake;
 pub mod local;
+pub mod openstack;
+pub mod r#static;
 #[cfg(test)]
 mod testing;
 
 /// Every driver of this program.
 pub fn drivers() -> &'static [&'static dyn api::Driver] {
-    &[&fake::FakeDriver, &local::LocalDriver]
+    &[&fake::FakeDriver, &local::LocalDriver, &openstack::OpenStackDriver, &r#static::StaticDriver]
 }
 
 #[cfg(test)]
