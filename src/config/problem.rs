@@ -4,31 +4,56 @@
 //! among the others: an operator works through a file from top to bottom, so problems are listed in that
 //! order and not in the order in which the checks happen to run.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use nodepool_drivers::api::{Problem, Severity, Value};
+use nodepool_drivers::api::yaml::{self, Position, SyntaxError};
+use nodepool_drivers::api::{Problem, Severity};
+
+use super::source::Source;
 
 /// A problem and the file that it is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileProblem {
     /// The file's name as it was given, made absolute.
     pub file: PathBuf,
+    /// Where in the text of the file, if it is known.
+    pub at: Option<Position>,
     /// What is wrong and where in the file.
     pub problem: Problem,
 }
 
 impl FileProblem {
-    /// An error at `path` of `file`.
-    pub(crate) fn error(file: &Path, path: impl Into<String>, message: impl Into<String>) -> Self {
-        let problem = Problem { severity: Severity::Error, path: path.into(), message: message.into() };
-        Self { file: file.to_owned(), problem }
+    /// An error with the file as a whole.
+    pub(crate) fn of_file(file: &Path, message: impl Into<String>) -> Self {
+        Self::at(file, None, Severity::Error, message)
+    }
+
+    /// A warning of the file as a whole.
+    pub(crate) fn warning(file: &Path, message: impl Into<String>) -> Self {
+        Self::at(file, None, Severity::Warning, message)
+    }
+
+    /// The text of the file cannot be read.
+    pub(crate) fn of_syntax(file: &Path, source: &Source<'_>, error: SyntaxError) -> Self {
+        Self::at(file, error.at.map(|at| source.place(at)), Severity::Error, error.message)
+    }
+
+    fn at(file: &Path, at: Option<Position>, severity: Severity, message: impl Into<String>) -> Self {
+        let problem = Problem { severity, path: String::new(), message: message.into() };
+        Self { file: file.to_owned(), at, problem }
     }
 }
 
+/// `FILE:LINE:COLUMN: PATH: what is wrong`, as far as there is a place and a path.
 impl fmt::Display for FileProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.file.display(), self.problem)
+        write!(f, "{}:", self.file.display())?;
+        if let Some(at) = self.at {
+            write!(f, "{at}:")?;
+        }
+        write!(f, " {}", self.problem)
     }
 }
 
@@ -36,12 +61,23 @@ impl fmt::Display for FileProblem {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     problems: Vec<FileProblem>,
+    /// Files of drivers that were looked into, whether they were there or not.
+    others: BTreeSet<PathBuf>,
 }
 
 impl ConfigError {
     pub(crate) fn new(problems: Vec<FileProblem>) -> Self {
         debug_assert!(problems.iter().any(|found| found.problem.severity == Severity::Error));
-        Self { problems }
+        Self { problems, others: BTreeSet::new() }
+    }
+
+    /// The same, with the files of drivers that were looked into: another content of theirs may mend it.
+    pub(super) fn beside(self, others: BTreeSet<PathBuf>) -> Self {
+        Self { others, ..self }
+    }
+
+    pub(super) fn others(&self) -> &BTreeSet<PathBuf> {
+        &self.others
     }
 
     /// Every problem, the main file's first, each file's in the order of the file. Unknown keys are among
@@ -58,11 +94,11 @@ impl ConfigError {
 
 impl From<FileProblem> for ConfigError {
     fn from(problem: FileProblem) -> Self {
-        Self { problems: vec![problem] }
+        Self { problems: vec![problem], others: BTreeSet::new() }
     }
 }
 
-/// One line for each problem: `FILE: PATH: what is wrong`.
+/// One line for each problem.
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.problems.iter().enumerate() {
@@ -77,80 +113,59 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Brings the problems of one file into the order in which `root` has the places that they name.
-pub(crate) fn in_file_order(file: &Path, root: &Value, mut problems: Vec<Problem>) -> Vec<FileProblem> {
-    problems.sort_by_cached_key(|problem| place(root, &problem.path));
-    problems.into_iter().map(|problem| FileProblem { file: file.to_owned(), problem }).collect()
-}
-
-/// The place of `path` in the tree, as the number of the child at each level. A path that leads nowhere,
-/// such as a key that is missing, has the place of the last thing on it that exists.
-fn place(root: &Value, path: &str) -> Vec<usize> {
-    let mut place = Vec::new();
-    let (mut value, mut rest) = (root, path);
-    while !rest.is_empty() {
-        let step = match value {
-            Value::Map(entries) => entry(entries, rest.strip_prefix('.').unwrap_or(rest)),
-            Value::List(items) => item(items, rest),
-            _ => None,
-        };
-        let Some((index, child, left)) = step else { break };
-        place.push(index);
-        (value, rest) = (child, left);
+/// The problems that were found in the YAML text of a file, with their places and in the order of these.
+pub(crate) fn in_file_order(file: &Path, source: &Source<'_>, problems: Vec<Problem>) -> Vec<FileProblem> {
+    if problems.is_empty() {
+        return Vec::new();
     }
-    place
-}
-
-/// The entry whose key begins `path`. Keys may have dots themselves, so the longest one counts.
-fn entry<'v, 'p>(entries: &'v [(String, Value)], path: &'p str) -> Option<(usize, &'v Value, &'p str)> {
-    let fits = |(index, (key, value)): (usize, &'v (String, Value))| {
-        let left = path.strip_prefix(key.as_str())?;
-        (left.is_empty() || left.starts_with(['.', '['])).then_some((index, value, left))
+    let (places, placer) = (yaml::places(&source.text), source.placer());
+    let with_place = |problem: Problem| {
+        let at = Some(&problem.path).filter(|path| !path.is_empty()).and_then(|path| places.of(path));
+        let at = at.map(|at| placer.place(at));
+        FileProblem { file: file.to_owned(), at, problem }
     };
-    entries.iter().enumerate().filter_map(fits).min_by_key(|(_, _, left)| left.len())
-}
-
-/// The item that `path`, which begins with `[number]`, stands for.
-fn item<'v, 'p>(items: &'v [Value], path: &'p str) -> Option<(usize, &'v Value, &'p str)> {
-    let (number, left) = path.strip_prefix('[')?.split_once(']')?;
-    let index = number.parse().ok()?;
-    items.get(index).map(|value| (index, value, left))
+    let mut found: Vec<_> = problems.into_iter().map(with_place).collect();
+    found.sort_by_key(|problem| problem.at);
+    found
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::yaml;
 
     fn problem(path: &str) -> Problem {
         Problem { severity: Severity::Error, path: path.to_owned(), message: "wrong".to_owned() }
     }
 
     #[test]
-    fn problems_come_in_the_order_of_the_file_and_not_of_the_checks() {
-        let root =
-            yaml::parse("providers: [{name: a}]\nimages:\n- x: 1\n- {b: 1, a: {q.r: 1, q: 2}}\n").unwrap();
+    fn problems_have_their_place_and_come_in_the_order_of_the_file_and_not_of_the_checks() {
+        let text = "providers: [{name: a}]\nimages:\n- x: 1\n- {b: 1, a: {q.r: 1, q: 2}}\n";
         let found =
             ["images[1].a.q", "images[1].a.q.r", "images[0].missing", "images[1].b", "providers[0].name", ""];
-        let sorted = in_file_order(Path::new("n.yaml"), &root, found.map(problem).into());
-        let paths: Vec<_> = sorted.iter().map(|found| found.problem.path.as_str()).collect();
-        assert_eq!(
-            paths,
-            ["", "providers[0].name", "images[0].missing", "images[1].b", "images[1].a.q.r", "images[1].a.q"]
-        );
+        let sorted = in_file_order(Path::new("n.yaml"), &Source::unchanged(text), found.map(problem).into());
+        let expected = [
+            "n.yaml: wrong",
+            "n.yaml:1:14: providers[0].name: wrong",
+            "n.yaml:3:3: images[0].missing: wrong",
+            "n.yaml:4:4: images[1].b: wrong",
+            "n.yaml:4:14: images[1].a.q.r: wrong",
+            "n.yaml:4:22: images[1].a.q: wrong",
+        ];
+        assert_eq!(sorted.iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
     }
 
     #[test]
-    fn an_error_is_one_line_per_problem_with_file_path_and_cause() {
+    fn an_error_is_one_line_per_problem_with_file_place_and_cause() {
         let file = Path::new("/etc/nodepool/nodepool.yaml");
+        let syntax =
+            SyntaxError { at: Some(Position { line: 3, column: 1 }), message: "not valid".to_owned() };
         let error = ConfigError::new(vec![
-            FileProblem::error(file, "diskimages[0].name", "must not be empty"),
-            FileProblem::error(file, "", "is empty"),
+            FileProblem::of_syntax(file, &Source::unchanged("a: 1\n\n- b\n"), syntax),
+            FileProblem::of_file(file, "is empty"),
         ]);
         assert_eq!(
             error.to_string(),
-            "/etc/nodepool/nodepool.yaml: diskimages[0].name: must not be empty\n\
-             /etc/nodepool/nodepool.yaml: is empty"
+            "/etc/nodepool/nodepool.yaml:3:1: not valid\n/etc/nodepool/nodepool.yaml: is empty"
         );
     }
 }

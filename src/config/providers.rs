@@ -7,26 +7,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use nodepool_drivers::api::{Driver, ProviderConfig, Table, Value, name_mistake};
+use nodepool_drivers::api::{Driver, LabelImage, ProviderConfig, Table, Value, name_mistake};
 
 use super::inherit::Images;
+use super::launcher::Label;
 use super::suggest::did_you_mean;
 
 const DEFAULT_DRIVER: &str = "openstack";
 
 /// What the original has, and this version possibly not.
-const DRIVERS_OF_THE_ORIGINAL: [&str; 10] = [
-    "aws",
-    "azure",
-    "gce",
-    "ibmvpc",
-    "kubernetes",
-    "metastatic",
-    "openshift",
-    "openshiftpods",
-    "openstack",
-    "static",
-];
+const DRIVERS_OF_THE_ORIGINAL: [&str; 9] =
+    ["aws", "azure", "gce", "ibmvpc", "kubernetes", "metastatic", "openshift", "openshiftpods", "static"];
 
 /// The providers by name.
 pub(super) type Providers = BTreeMap<String, Arc<dyn ProviderConfig>>;
@@ -82,10 +73,7 @@ fn choose<'d>(table: &Table<'_>, name: Option<&str>, drivers: &[&'d dyn Driver])
         let provider =
             name.map_or_else(|| "this provider".to_owned(), |name| format!("the provider '{name}'"));
         let message = if DRIVERS_OF_THE_ORIGINAL.contains(&wanted) {
-            let default = if given.is_none() { " (the default)" } else { "" };
-            format!(
-                "this version does not have the driver '{wanted}'{default} of {provider} yet; available: {list}"
-            )
+            format!("this version does not have the driver '{wanted}' of {provider} yet; available: {list}")
         } else {
             let hint = did_you_mean(wanted, available.chain(DRIVERS_OF_THE_ORIGINAL));
             format!("unknown driver '{wanted}' of {provider}; available: {list}{hint}")
@@ -107,7 +95,60 @@ fn check_diskimages(section: &Value, table: &Table<'_>, images: &Images) {
     }
 }
 
-fn text_of<'v>(value: &'v Value, key: &str) -> Option<&'v str> {
+/// Checks that each label of a pool or a machine is one that may be asked for, and that its disk image is one of the
+/// provider's. Of a driver that is not there nobody knows.
+pub(super) fn check_labels(top: &Table<'_>, providers: &Providers, labels: &BTreeMap<String, Label>) {
+    let check_name = |name: &str, path: String| {
+        if !labels.contains_key(name) {
+            let hint = did_you_mean(name, labels.keys().map(String::as_str));
+            let message = format!("the label '{name}' is not configured in 'labels'{hint}");
+            top.problems().error(path, message);
+        }
+    };
+    let sections = top.list("providers").unwrap_or_default();
+    for (index, section) in sections.iter().enumerate() {
+        let Some(provider) = text_of(section, "name").and_then(|name| providers.get(name)) else { continue };
+        // Without it, the driver itself has looked at the images of its pools.
+        let nodes = provider.nodes();
+        for (at_pool, pool) in items(section.get("pools")).enumerate() {
+            let path = format!("{}[{index}].pools[{at_pool}]", top.path_of("providers"));
+            let settings = nodes.zip(text_of(pool, "name")).and_then(|(nodes, name)| nodes.pools.get(name));
+            for (at, entry) in items(pool.get("labels")).enumerate() {
+                let Some(name) = text_of(entry, "name") else { continue };
+                check_name(name, format!("{path}.labels[{at}].name"));
+                let image = settings.and_then(|pool| pool.labels.get(name)).map(|label| &label.image);
+                if let Some(LabelImage::Disk(image)) = image {
+                    if !provider.images().is_some_and(|images| images.diskimages.contains_key(image)) {
+                        let message = format!("the image '{image}' is not in the provider's 'diskimages'");
+                        top.problems().error(format!("{path}.labels[{at}].diskimage"), message);
+                    }
+                }
+            }
+            for (at, machine) in items(pool.get("nodes")).enumerate() {
+                let path = format!("{path}.nodes[{at}].labels");
+                match machine.get("labels") {
+                    Some(Value::Str(name)) => check_name(name, path),
+                    names => items(names).enumerate().for_each(|(at, name)| {
+                        if let Value::Str(name) = name {
+                            check_name(name, format!("{path}[{at}]"));
+                        }
+                    }),
+                }
+            }
+        }
+    }
+}
+
+/// The items of a list; none of anything else.
+pub(super) fn items(list: Option<&Value>) -> impl Iterator<Item = &Value> {
+    match list {
+        Some(Value::List(items)) => items.iter(),
+        _ => [].iter(),
+    }
+}
+
+/// The text of a key, if there is one.
+pub(super) fn text_of<'v>(value: &'v Value, key: &str) -> Option<&'v str> {
     match value.get(key) {
         Some(Value::Str(text)) => Some(text),
         _ => None,
@@ -165,18 +206,18 @@ mod tests {
         let images = "diskimages: [{name: debian}, {name: base, abstract: true}]\nproviders: ";
         testing::read(&format!("{images}{source}"), |top| {
             let images = Images::new(raw_image::read_all(top), top.problems());
-            read(top, &images, &[&TestDriver("fake"), &TestDriver("local")])
+            read(top, &images, &[&TestDriver("fake"), &TestDriver("local"), &TestDriver(DEFAULT_DRIVER)])
         })
     }
 
     #[test]
     fn a_section_is_read_by_its_driver() {
         let source = "[{name: a, driver: local, diskimages: [{name: debian, pause: true}]}, {name: fake-b},
-            {name: fake-c, driver: openstack}]";
+            {name: fake-c, driver: openstack}, {name: o}]";
         let (providers, problems) = providers(source);
         assert_eq!(problems, [""; 0]);
         let drivers: Vec<_> = providers.iter().map(|(name, config)| format!("{name} {config:?}")).collect();
-        assert_eq!(drivers, ["a local", "fake-b fake", "fake-c fake"]);
+        assert_eq!(drivers, ["a local", "fake-b fake", "fake-c fake", "o openstack"]);
         assert!(providers["a"].images().unwrap().diskimages["debian"].pause);
     }
 
@@ -186,23 +227,18 @@ mod tests {
             ("{a: b}", "providers: expected a list, found a mapping"),
             ("[a]", "providers[0]: expected a mapping, found a string"),
             (
-                "[{name: p}]",
-                "providers[0].driver: this version does not have the driver 'openstack' (the default) of the \
-                 provider 'p' yet; available: fake, local",
-            ),
-            (
                 "[{name: p, driver: aws, any-key: 1}]",
                 "providers[0].driver: this version does not have the driver 'aws' of the provider 'p' yet; \
-                 available: fake, local",
+                 available: fake, local, openstack",
             ),
             (
                 "[{name: p, driver: lcoal}]",
-                "providers[0].driver: unknown driver 'lcoal' of the provider 'p'; available: fake, local; did \
+                "providers[0].driver: unknown driver 'lcoal' of the provider 'p'; available: fake, local, openstack; did \
                  you mean 'local'?",
             ),
             (
                 "[{name: p, driver: mycloud}]",
-                "providers[0].driver: unknown driver 'mycloud' of the provider 'p'; available: fake, local",
+                "providers[0].driver: unknown driver 'mycloud' of the provider 'p'; available: fake, local, openstack",
             ),
             ("[{name: p, driver: [local]}]", "providers[0].driver: expected a string, found a list"),
             ("[{driver: local}]", "providers[0]: the required key 'name' is missing"),
@@ -231,8 +267,6 @@ mod tests {
         let (_, problems) = providers("[{diskimages: [{name: x}]}]");
         let expected = [
             "providers[0].diskimages[0].name: the image 'x' is not configured in 'diskimages'",
-            "providers[0].driver: this version does not have the driver 'openstack' (the default) of this \
-             provider yet; available: fake, local",
             "providers[0]: the required key 'name' is missing",
         ];
         assert_eq!(problems, expected);

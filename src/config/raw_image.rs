@@ -30,6 +30,8 @@ pub(super) struct RawImage {
     pub(super) delete_after_upload: Option<bool>,
     pub(super) keep_formats: Option<BTreeSet<String>>,
     pub(super) metadata: BTreeMap<String, String>,
+    pub(super) keep_builds: Option<usize>,
+    pub(super) validate_hook: Option<Vec<String>>,
 }
 
 /// Reads `diskimages`. An entry without a name is left out; one with a bad name stays, so that what refers
@@ -62,7 +64,7 @@ fn read(table: &Table<'_>) -> Option<RawImage> {
         formats: read_formats(table, "formats"),
         rebuild_age: read_seconds(table, "rebuild-age"),
         build_timeout: read_seconds(table, "build-timeout"),
-        dib_cmd: read_command(table),
+        dib_cmd: read_command(table, "dib-cmd"),
         pause: table.boolean("pause"),
         username: word(table, "username"),
         python_path: word(table, "python-path"),
@@ -70,6 +72,8 @@ fn read(table: &Table<'_>) -> Option<RawImage> {
         delete_after_upload: table.boolean("delete-after-upload"),
         keep_formats: read_formats(table, "keep-formats"),
         metadata: table.text_map("metadata").unwrap_or_default(),
+        keep_builds: read_keep_builds(table),
+        validate_hook: read_command(table, "validate-hook"),
     };
     name.map(|name| RawImage { name, ..image })
 }
@@ -107,16 +111,25 @@ fn split(text: &str) -> Option<Vec<String>> {
     if text.contains('\0') { None } else { shlex::split(text) }
 }
 
-fn read_command(table: &Table<'_>) -> Option<Vec<String>> {
-    let text = table.string("dib-cmd")?;
+fn read_keep_builds(table: &Table<'_>) -> Option<usize> {
+    let number = table.integer("keep-builds")?;
+    let count = usize::try_from(number).ok().filter(|count| *count > 0);
+    if count.is_none() {
+        table.error("keep-builds", format!("expected a number of at least 1, found {number}"));
+    }
+    count
+}
+
+fn read_command(table: &Table<'_>, key: &'static str) -> Option<Vec<String>> {
+    let text = table.string(key)?;
     match split(&text) {
         Some(words) if words.first().is_some_and(|program| !program.is_empty()) => Some(words),
         Some(_) => {
-            table.error("dib-cmd", "must not be empty; expected a program and its arguments");
+            table.error(key, "must not be empty; expected a program and its arguments");
             None
         }
         None => {
-            table.error("dib-cmd", format!("cannot be split into words: {UNBALANCED}"));
+            table.error(key, format!("cannot be split into words: {UNBALANCED}"));
             None
         }
     }
@@ -202,62 +215,6 @@ mod tests {
         (images.remove(0), problems)
     }
 
-    fn set(formats: &[&str]) -> Option<BTreeSet<String>> {
-        Some(formats.iter().map(|format| (*format).to_owned()).collect())
-    }
-
-    #[test]
-    fn an_entry_is_read() {
-        let (image, problems) =
-            one("abstract: yes, parent: p, elements: [a, 'b c', -p 'vim git'], release: 24.04,
-            env-vars: {A: x, B: 1, C: true}, formats: [raw, qcow2, raw], rebuild-age: 60, build-timeout: 1.5,
-            dib-cmd: \"/opt/dib/%p 'a b' -x\", pause: off, username: u, python-path: /p, shell-type: sh,
-            delete-after-upload: true, keep-formats: [raw], metadata: {m: 1}");
-        assert_eq!(problems, [""; 0]);
-        assert!(image.is_abstract);
-        assert_eq!((image.path.as_str(), image.name.as_str()), ("diskimages[0]", "i"));
-        assert_eq!(image.parent.as_deref(), Some("p"));
-        assert_eq!(image.elements, ["a", "b", "c", "-p", "vim git"].map(str::to_owned));
-        assert_eq!(image.release.as_deref(), Some("24.04"));
-        let env = [("A", "x"), ("B", "1"), ("C", "true")].map(|(name, value)| (name.into(), value.into()));
-        assert_eq!(image.env_vars, env.into());
-        assert_eq!(image.formats, set(&["qcow2", "raw"]));
-        assert_eq!(image.rebuild_age, Some(Duration::from_secs(60)));
-        assert_eq!(image.build_timeout, Some(Duration::from_millis(1500)));
-        assert_eq!(image.dib_cmd.unwrap(), ["/opt/dib/%p", "a b", "-x"]);
-        assert_eq!((image.pause, image.delete_after_upload), (Some(false), Some(true)));
-        assert_eq!(image.username.as_deref(), Some("u"));
-        assert_eq!(image.python_path.as_deref(), Some("/p"));
-        assert_eq!(image.shell_type.as_deref(), Some("sh"));
-        assert_eq!(image.keep_formats, set(&["raw"]));
-        assert_eq!(image.metadata, [("m".to_owned(), "1".to_owned())].into());
-    }
-
-    #[test]
-    fn empty_values_count_as_not_given() {
-        let (image, problems) = one("parent: '', release: '', formats: [], keep-formats: [], rebuild-age: 0,
-            build-timeout: 0, username: '', python-path: '', shell-type: '', dib-cmd: , pause: ");
-        assert_eq!(problems, [""; 0]);
-        assert!(image.parent.is_none() && image.release.is_none() && image.formats.is_none());
-        assert!(image.keep_formats.is_none() && image.rebuild_age.is_none() && image.build_timeout.is_none());
-        assert!(image.username.is_none() && image.python_path.is_none() && image.shell_type.is_none());
-        assert!(image.dib_cmd.is_none() && image.pause.is_none());
-    }
-
-    #[test]
-    fn the_release_is_text_as_it_is_written() {
-        let cases = [
-            ("9.0", "9.0"),
-            ("21", "21"),
-            ("bookworm", "bookworm"),
-            ("'20.10'", "20.10"),
-            ("8-stream", "8-stream"),
-        ];
-        for (written, expected) in cases {
-            assert_eq!(one(&format!("release: {written}")).0.release.as_deref(), Some(expected));
-        }
-    }
-
     #[test]
     fn mistakes_in_an_entry_are_named() {
         let cases = [
@@ -314,6 +271,9 @@ mod tests {
             ("delete-after-upload: 1", "delete-after-upload: expected true or false, found 1"),
             ("parent: [a]", "parent: expected a string, found a list"),
             ("username: 5", "username: expected a string, found 5"),
+            ("keep-builds: 0", "keep-builds: expected a number of at least 1, found 0"),
+            ("keep-builds: all", "keep-builds: expected a whole number, found 'all'"),
+            ("validate-hook: ''", "validate-hook: must not be empty; expected a program and its arguments"),
             ("python-path: 5", "python-path: expected a string, found 5"),
             ("shell-type: 5", "shell-type: expected a string, found 5"),
             ("metadata: {a: {b: c}}", "metadata.a: expected a string, found a mapping"),

@@ -2,67 +2,101 @@
 //!
 //! Every reader runs, whatever the others have found, so that one run shows all mistakes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nodepool_drivers::api::{Driver, Problems, Severity, Table, Value};
+use nodepool_drivers::api::{Driver, Problems, Severity, Table, Value, yaml};
 
 use super::diskimage::DiskImage;
-use super::files::{ConfigFiles, Snapshot};
+use super::files::{ConfigFiles, Others, Texts};
 use super::inherit::Images;
 use super::problem::{ConfigError, FileProblem, in_file_order};
 use super::providers::{self, Providers};
-use super::substitute::{Env, substitute};
+use super::source::Source;
+use super::substitute::Env;
 use super::zookeeper::{self, Servers, ZooKeeperConfig};
-use super::{Config, Loaded, launcher, raw_image, secure, yaml};
+use super::{Config, builder_webapp, launcher, likely, raw_image, secure, size};
 
 const DEFAULT_BUILD_LOG_DIR: &str = "/var/log/nodepool/builds";
 const DEFAULT_BUILD_LOG_RETENTION: i64 = 7;
 
-/// Resolves what `snapshot` holds.
+/// What the files came to.
+pub(super) struct Resolved {
+    pub(super) config: Config,
+    pub(super) warnings: Vec<FileProblem>,
+    /// Files that drivers have looked into.
+    pub(super) others: Others,
+}
+
+/// Resolves what the files hold, to a configuration with its warnings; `exposed` is one more of these.
 pub(super) fn resolve(
     files: &ConfigFiles,
-    snapshot: Snapshot,
+    texts: &Texts,
+    exposed: Option<FileProblem>,
     drivers: &[&dyn Driver],
-) -> Result<Loaded, ConfigError> {
+) -> Result<Resolved, ConfigError> {
     let mut found = Vec::new();
-    let mut draft = parse(files.main(), &snapshot.texts.main, files.env(), &mut found).and_then(|tree| {
-        if tree == Value::Null {
-            found.push(FileProblem::error(files.main(), "", "is empty"));
+    let mut others = Others::new();
+    let main = parse(files.main(), &texts.main, files.env(), &mut found);
+    let mut unset = main.as_ref().map(|main| main.source.unset.clone()).unwrap_or_default();
+    let mut draft = main.and_then(|main| {
+        if main.tree == Value::Null {
+            found.push(FileProblem::of_file(files.main(), "is empty"));
             return None;
         }
-        read_main(files.main(), &tree, drivers, &mut found)
+        let (draft, looked_into) = read_main(files.main(), &main, drivers, &mut found);
+        others = looked_into;
+        draft
     });
-    if let (Some(path), Some(text)) = (files.secure(), &snapshot.texts.secure) {
-        let tree = parse(path, text, files.env(), &mut found);
+    if let (Some(path), Some(text)) = (files.secure(), &texts.secure) {
+        let secure = parse(path, text, files.env(), &mut found);
         // An operator without secrets may leave the file empty.
-        if let Some(tree) = tree.filter(|tree| *tree != Value::Null) {
-            secure::apply(path, &tree, draft.as_mut(), &mut found);
+        if let Some(secure) = secure.filter(|secure| secure.tree != Value::Null) {
+            secure::apply(path, &secure, draft.as_mut(), &mut found);
+            unset.extend(secure.source.unset);
         }
     }
+    found.iter_mut().for_each(|problem| name_unset(problem, &unset));
+    found.extend(exposed);
     let broken = found.iter().any(|problem| problem.problem.severity == Severity::Error);
     match draft {
-        Some(Draft { config, .. }) if !broken => Ok(Loaded { config, warnings: found, snapshot }),
-        _ => Err(ConfigError::new(found)),
+        Some(Draft { config, .. }) if !broken => Ok(Resolved { config, warnings: found, others }),
+        _ => Err(ConfigError::new(found).beside(others)),
     }
 }
 
-/// The tree of one file. `None`, with the problem noted, if it has none.
-fn parse(file: &Path, text: &str, env: &Env, found: &mut Vec<FileProblem>) -> Option<Value> {
-    let substituted = substitute(text, env);
-    match yaml::parse(&substituted.text) {
-        Ok(tree) => Some(tree),
-        Err(mut problem) => {
-            if !substituted.unset.is_empty() {
-                let names = substituted.unset.into_iter().collect::<Vec<_>>().join(", ");
-                problem
+/// A file with its variables substituted.
+pub(super) struct Parsed<'t> {
+    pub(super) source: Source<'t>,
+    pub(super) tree: Value,
+}
+
+/// Parses one file. `None`, with the problem noted, if it cannot be.
+fn parse<'t>(file: &Path, text: &'t str, env: &Env, found: &mut Vec<FileProblem>) -> Option<Parsed<'t>> {
+    let source = env.substitute(text);
+    match yaml::parse(&source.text) {
+        Ok(tree) => Some(Parsed { source, tree }),
+        Err(mut error) => {
+            if !source.unset.is_empty() {
+                let names = source.unset.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+                error
                     .message
                     .push_str(&format!(" (the file uses environment variables that are not set: {names})"));
             }
-            found.push(FileProblem { file: file.to_owned(), problem });
+            found.push(FileProblem::of_syntax(file, &source, error));
             None
         }
+    }
+}
+
+/// Says of a value that is wrong because of a variable that is not set that it is.
+fn name_unset(found: &mut FileProblem, unset: &BTreeSet<String>) {
+    let message = &mut found.problem.message;
+    let named = |name: &&String| message.contains(&format!("%({name})"));
+    let names: Vec<&str> = unset.iter().filter(named).map(String::as_str).collect();
+    if !names.is_empty() {
+        message.push_str(&format!(" (environment variables that are not set: {})", names.join(", ")));
     }
 }
 
@@ -75,18 +109,20 @@ pub(super) struct Draft {
 
 fn read_main(
     file: &Path,
-    tree: &Value,
+    main: &Parsed<'_>,
     drivers: &[&dyn Driver],
     found: &mut Vec<FileProblem>,
-) -> Option<Draft> {
+) -> (Option<Draft>, Others) {
     let problems = Problems::new();
-    let draft = Table::new(tree, "", &problems).map(|top| {
+    let draft = Table::new(&main.tree, "", &problems).map(|top| {
         let draft = read_top(file, &top, drivers);
         top.finish();
+        likely::warn(main, &draft.config, &problems);
         draft
     });
-    found.extend(in_file_order(file, tree, problems.into_vec()));
-    draft
+    let looked_into = problems.files();
+    found.extend(in_file_order(file, &main.source, problems.into_vec()));
+    (draft, looked_into)
 }
 
 fn read_top(file: &Path, top: &Table<'_>, drivers: &[&dyn Driver]) -> Draft {
@@ -94,6 +130,8 @@ fn read_top(file: &Path, top: &Table<'_>, drivers: &[&dyn Driver]) -> Draft {
     let mut diskimages = images.resolve(top.problems());
     let providers = providers::read(top, &images, drivers);
     add_formats(&mut diskimages, &providers);
+    let launcher = launcher::read(top);
+    providers::check_labels(top, &providers, &launcher.labels);
     let Servers { servers, chroot } = zookeeper::read_servers(top).unwrap_or_default();
     let zookeeper = ZooKeeperConfig {
         servers,
@@ -105,6 +143,7 @@ fn read_top(file: &Path, top: &Table<'_>, drivers: &[&dyn Driver]) -> Draft {
         file: file.to_owned(),
         elements_dir: top.string("elements-dir").filter(|path| !path.is_empty()),
         images_dir: top.string("images-dir").filter(|path| !path.is_empty()).map(PathBuf::from),
+        min_free_space: size::read(top, "min-free-space").unwrap_or(0),
         build_log_dir: top
             .string("build-log-dir")
             .filter(|path| !path.is_empty())
@@ -113,7 +152,8 @@ fn read_top(file: &Path, top: &Table<'_>, drivers: &[&dyn Driver]) -> Draft {
         zookeeper,
         diskimages: diskimages.into_iter().map(|(name, image)| (name, Arc::new(image))).collect(),
         providers,
-        launcher: launcher::read(top),
+        builder_webapp: builder_webapp::read(top),
+        launcher,
     };
     Draft { config, images }
 }
@@ -131,62 +171,36 @@ fn add_formats(diskimages: &mut BTreeMap<String, DiskImage>, providers: &Provide
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::config::DiskImage;
-    use crate::config::testing::{EXAMPLE, TempDir, config, load};
-    use crate::config::zookeeper::Server;
+    use crate::config::testing::{TempDir, config, load};
 
     #[test]
-    fn a_whole_file_is_resolved() {
-        let config = config(EXAMPLE, None);
-        assert_eq!(config.elements_dir.as_deref(), Some("/e1:/e2"));
-        assert_eq!(config.require_images_dir().unwrap(), Path::new("/images"));
-        assert_eq!((config.build_log_dir.as_path(), config.build_log_retention), (Path::new("/logs"), -1));
-        let zookeeper = config.require_zookeeper().unwrap();
-        assert_eq!(zookeeper.servers, [Server { host: "zk01".to_owned(), port: 2181 }]);
-        assert_eq!((zookeeper.chroot.as_str(), zookeeper.timeout), ("/np", Duration::from_secs(15)));
-        assert_eq!(zookeeper.tls.as_ref().unwrap().cert, Path::new("/c"));
-        assert_eq!(config.diskimages.keys().collect::<Vec<_>>(), ["debian", "debian-2"]);
-        assert_eq!(config.diskimages["debian-2"].env_vars["A"], "main");
-        assert_eq!(config.providers.keys().collect::<Vec<_>>(), ["fake-1"]);
-        assert!(config.launcher.labels.contains_key("small"));
-    }
-
-    #[test]
-    fn an_image_gets_the_format_of_each_provider_that_lists_it() {
-        let config = config(
-            "diskimages: [{name: a, formats: [tar]}, {name: b}, {name: c}]
+    fn a_pools_labels_must_be_declared_and_their_images_listed() {
+        let (_, problems) = load(
+            "diskimages: [{name: a, formats: [raw]}, {name: b, formats: [raw]}]
+labels: [{name: small}]
 providers:
-- {name: fake-1, image-format: raw, diskimages: [{name: a}, {name: b, pause: true}]}
-- {name: fake-2, image-format: vhd, diskimages: [{name: a}]}",
+- name: fake-1
+  diskimages: [{name: a}]
+  pools:
+  - name: main
+    labels: [{name: smal, diskimage: a}, {name: small, diskimage: b}]
+",
             None,
         );
-        let formats =
-            |name: &str| config.diskimages[name].formats.iter().cloned().collect::<Vec<_>>().join(" ");
-        assert_eq!([formats("a"), formats("b"), formats("c")], ["raw tar vhd", "raw", ""]);
-    }
-
-    #[test]
-    fn nothing_is_needed_to_validate_but_servers_and_images_dir_are_needed_to_run() {
-        let config = config("labels: []", None);
-        assert_eq!(config.build_log_dir, Path::new("/var/log/nodepool/builds"));
-        assert_eq!((config.build_log_retention, config.zookeeper.timeout), (7, Duration::from_secs(10)));
-        let missing = |what: &str| format!("{}: the required key {what}", config.file.display());
-        assert_eq!(
-            config.require_zookeeper().unwrap_err().to_string(),
-            missing("'zookeeper-servers' is missing; expected a list with at least one 'host'")
-        );
-        assert_eq!(
-            config.require_images_dir().unwrap_err().to_string(),
-            missing("'images-dir' is missing; expected the directory to build images in")
-        );
+        let expected = [
+            "n.yaml:8:15: providers[0].pools[0].labels[0].name: the label 'smal' is not configured in 'labels'; did \
+             you mean 'small'?",
+            "n.yaml:8:56: providers[0].pools[0].labels[1].diskimage: the image 'b' is not in the provider's \
+             'diskimages'",
+        ];
+        assert_eq!(problems, expected);
     }
 
     #[test]
     fn mistakes_name_their_file_and_path() {
-        let cases: [(&str, Option<&str>, &[&str]); 14] = [
+        let cases: [(&str, Option<&str>, &[&str]); 15] = [
             ("", None, &["n.yaml: is empty"]),
             ("# a comment", Some(""), &["n.yaml: is empty"]),
             ("- a", None, &["n.yaml: expected a mapping, found a list"]),
@@ -194,37 +208,43 @@ providers:
                 "a: [",
                 None,
                 &[
-                    "n.yaml: line 2, column 1: not valid YAML: did not find expected node content, while parsing a flow node",
+                    "n.yaml:1:5: not valid YAML: did not find expected node content, while parsing a flow node",
                 ],
             ),
             (
                 "a: %(NODEPOOL_NOT_SET)",
                 None,
-                &[
-                    "n.yaml: line 1, column 4: not valid YAML: found character that cannot start any token, while \
+                &["n.yaml:1:4: not valid YAML: found character that cannot start any token, while \
                    scanning for the next token (the file uses environment variables that are not set: \
-                   NODEPOOL_NOT_SET)",
+                   NODEPOOL_NOT_SET)"],
+            ),
+            (
+                "build-log-retention: '%(NODEPOOL_NOT_SET) days'",
+                None,
+                &[
+                    "n.yaml:1:1: build-log-retention: expected a whole number, found '%(NODEPOOL_NOT_SET) days' \
+                   (environment variables that are not set: NODEPOOL_NOT_SET)",
                 ],
             ),
-            ("images-dir: [a]", None, &["n.yaml: images-dir: expected a string, found a list"]),
-            ("elements-dir: 5", None, &["n.yaml: elements-dir: expected a string, found 5"]),
-            ("build-log-dir: {}", None, &["n.yaml: build-log-dir: expected a string, found a mapping"]),
+            ("images-dir: [a]", None, &["n.yaml:1:1: images-dir: expected a string, found a list"]),
+            ("elements-dir: 5", None, &["n.yaml:1:1: elements-dir: expected a string, found 5"]),
+            ("build-log-dir: {}", None, &["n.yaml:1:1: build-log-dir: expected a string, found a mapping"]),
             (
                 "build-log-retention: all",
                 None,
-                &["n.yaml: build-log-retention: expected a whole number, found 'all'"],
+                &["n.yaml:1:1: build-log-retention: expected a whole number, found 'all'"],
             ),
             (
-                "diskimages: [{name: debian}, {name: base, abstract: true}]",
+                "diskimages: [{name: debian, formats: [raw]}, {name: base, abstract: true}]",
                 Some(
                     "diskimages: [{name: debain}, {name: base}, {env-vars: {}}, {name: debian, env-vars: 5}]",
                 ),
                 &[
-                    "s.yaml: diskimages[0].name: the image 'debain' is not configured in 'diskimages' of n.yaml; \
+                    "s.yaml:1:15: diskimages[0].name: the image 'debain' is not configured in 'diskimages' of n.yaml; \
                      did you mean 'debian'?",
-                    "s.yaml: diskimages[1].name: the image 'base' is abstract: it is only a parent and never built",
-                    "s.yaml: diskimages[2]: the required key 'name' is missing",
-                    "s.yaml: diskimages[3].env-vars: expected a mapping of names to values, found a whole number",
+                    "s.yaml:1:31: diskimages[1].name: the image 'base' is abstract: it is only a parent and never built",
+                    "s.yaml:1:45: diskimages[2]: the required key 'name' is missing",
+                    "s.yaml:1:75: diskimages[3].env-vars: expected a mapping of names to values, found a whole number",
                 ],
             ),
             ("images-dir: a", Some("- a"), &["s.yaml: expected a mapping, found a list"]),
@@ -232,8 +252,8 @@ providers:
                 "a: [",
                 Some("zookeeper-tls: {cert: a, key: b}"),
                 &[
-                    "n.yaml: line 2, column 1: not valid YAML: did not find expected node content, while parsing a flow node",
-                    "s.yaml: zookeeper-tls: the required key 'ca' is missing",
+                    "n.yaml:1:5: not valid YAML: did not find expected node content, while parsing a flow node",
+                    "s.yaml:1:1: zookeeper-tls: the required key 'ca' is missing",
                 ],
             ),
             // In the order of the file, whatever the order of the checks, and with unknown keys.
@@ -241,18 +261,17 @@ providers:
                 "{webapp: {port: x}, image-dir: a, providers: [{name: p}], diskimages: [{name: a, parent: b}]}",
                 Some("images-dir: a"),
                 &[
-                    "n.yaml: webapp.port: expected a port from 1 to 65535, found 'x'",
-                    "n.yaml: image-dir: unknown key, did you mean 'images-dir'?",
-                    "n.yaml: providers[0].driver: this version does not have the driver 'openstack' (the default) \
-                     of the provider 'p' yet; available: fake, local",
-                    "n.yaml: diskimages[0].parent: the parent 'b' of the image 'a' is not configured; did you mean 'a'?",
-                    "s.yaml: images-dir: unknown key",
+                    "n.yaml:1:11: webapp.port: expected a port from 0 to 65535, found 'x'",
+                    "n.yaml:1:21: image-dir: unknown key, did you mean 'images-dir'?",
+                    "n.yaml:1:48: providers[0]: the required key 'cloud' is missing",
+                    "n.yaml:1:82: diskimages[0].parent: the parent 'b' of the image 'a' is not configured; did you mean 'a'?",
+                    "s.yaml:1:1: images-dir: unknown key",
                 ],
             ),
             (
                 "zookeeper-server: []",
                 None,
-                &["n.yaml: zookeeper-server: unknown key, did you mean 'zookeeper-servers'?"],
+                &["n.yaml:1:1: zookeeper-server: unknown key, did you mean 'zookeeper-servers'?"],
             ),
         ];
         for (main, secure, expected) in cases {

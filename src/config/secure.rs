@@ -7,18 +7,23 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use nodepool_drivers::api::{Problems, Table, Value};
+use nodepool_drivers::api::{Problems, Table};
 
 use super::problem::{FileProblem, in_file_order};
 use super::raw_image::read_env_vars;
-use super::resolve::Draft;
+use super::resolve::{Draft, Parsed};
 use super::zookeeper::{self, Servers, Tls, ZooKeeperConfig};
 
 /// Reads the secure file and puts it over the main file's configuration. Without one, because the main file
 /// is broken, it is only checked.
-pub(super) fn apply(file: &Path, tree: &Value, draft: Option<&mut Draft>, found: &mut Vec<FileProblem>) {
+pub(super) fn apply(
+    file: &Path,
+    secure: &Parsed<'_>,
+    draft: Option<&mut Draft>,
+    found: &mut Vec<FileProblem>,
+) {
     let problems = Problems::new();
-    if let Some(top) = Table::new(tree, "", &problems) {
+    if let Some(top) = Table::new(&secure.tree, "", &problems) {
         let servers = zookeeper::read_servers(&top);
         let tls = zookeeper::read_tls(&top);
         let images = read_secure_images(&top);
@@ -30,7 +35,7 @@ pub(super) fn apply(file: &Path, tree: &Value, draft: Option<&mut Draft>, found:
         }
         top.finish();
     }
-    found.extend(in_file_order(file, tree, problems.into_vec()));
+    found.extend(in_file_order(file, &secure.source, problems.into_vec()));
 }
 
 /// An image in the secure file.
@@ -67,44 +72,5 @@ fn merge_env_vars(draft: &mut Draft, image: SecureImage, problems: &Problems) {
         problems.error(format!("{}.name", image.path), mistake);
     } else if let Some(configured) = draft.config.diskimages.get_mut(&image.name) {
         Arc::make_mut(configured).env_vars.extend(image.env_vars);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-    use std::time::Duration;
-
-    use crate::config::testing::{EXAMPLE, config};
-    use crate::config::zookeeper::Server;
-
-    #[test]
-    fn the_secure_file_replaces_servers_and_adds_variables() {
-        let secure = "
-            zookeeper-servers: [{host: s, port: 1}]
-            zookeeper-tls: {cert: sc, key: sk, ca: sa}
-            diskimages: [{name: debian, env-vars: {B: secure, C: secure}}]
-        ";
-        let config = config(EXAMPLE, Some(secure));
-        assert_eq!(config.zookeeper.servers, [Server { host: "s".to_owned(), port: 1 }]);
-        assert_eq!(
-            (config.zookeeper.chroot.as_str(), config.zookeeper.timeout),
-            ("", Duration::from_secs(15))
-        );
-        assert_eq!(config.zookeeper.tls.as_ref().unwrap().ca, Path::new("sa"));
-        let env = &config.diskimages["debian"].env_vars;
-        assert_eq!([&env["A"], &env["B"], &env["C"]], ["main", "secure", "secure"]);
-        assert_eq!(config.diskimages["debian-2"].env_vars["B"], "main");
-        assert!(!format!("{config:?}").contains("\"secure\""));
-    }
-
-    #[test]
-    fn an_empty_secure_file_changes_nothing() {
-        let main = "{zookeeper-servers: [{host: a}], zookeeper-tls: {cert: c, key: k, ca: a}}";
-        for secure in ["", "# nothing\n", "zookeeper-servers: []\nzookeeper-tls:\ndiskimages:\n"] {
-            let config = config(main, Some(secure));
-            assert_eq!(config.zookeeper.servers.len(), 1, "{secure}");
-            assert!(config.zookeeper.tls.is_some(), "{secure}");
-        }
     }
 }

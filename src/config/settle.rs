@@ -71,7 +71,7 @@ mod tests {
     fn states() -> (Stamps, Stamps, Stamps) {
         let dir = TempDir::new();
         let path = dir.write("n", "1");
-        let stamps = || ConfigFiles::new(&path, None, Env::default()).stamps();
+        let stamps = || ConfigFiles::new(&path, None, Env::default()).stamps(&Default::default());
         let one = stamps();
         fs::write(&path, "22").unwrap();
         let two = stamps();

@@ -5,8 +5,10 @@
 //! fetch just anything from the daemon's environment; they, and variables that are not set, stay as they
 //! are written.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
+
+use super::source::Source;
 
 const PREFIX: &str = "NODEPOOL_";
 
@@ -20,6 +22,36 @@ impl Env {
         std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect()
+    }
+
+    /// Replaces every `%(NODEPOOL_NAME)` in `text`.
+    pub fn substitute<'t>(&self, text: &'t str) -> Source<'t> {
+        let mut done = Source::begin(text);
+        let mut rest = text;
+        while let Some(start) = rest.find("%(") {
+            let (before, from) = rest.split_at(start);
+            done.text.push_str(before);
+            rest = match variable(from) {
+                Some((name, after)) => {
+                    match self.0.get(name) {
+                        Some(value) => {
+                            done.push_value(text.len() - from.len()..text.len() - after.len(), value);
+                        }
+                        None => {
+                            done.unset.insert(name.to_owned());
+                            done.text.push_str(&from[..from.len() - after.len()]);
+                        }
+                    }
+                    after
+                }
+                None => {
+                    done.text.push_str("%(");
+                    &from["%(".len()..]
+                }
+            };
+        }
+        done.text.push_str(rest);
+        done
     }
 }
 
@@ -35,42 +67,6 @@ impl fmt::Debug for Env {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
-}
-
-/// A text after the substitution.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Substituted {
-    pub(super) text: String,
-    /// The variables that the text asks for and the environment does not have.
-    pub(super) unset: BTreeSet<String>,
-}
-
-/// Replaces every `%(NODEPOOL_NAME)` in `text`.
-pub(super) fn substitute(text: &str, env: &Env) -> Substituted {
-    let mut done = Substituted { text: String::with_capacity(text.len()), unset: BTreeSet::new() };
-    let mut rest = text;
-    while let Some(start) = rest.find("%(") {
-        let (before, from) = rest.split_at(start);
-        done.text.push_str(before);
-        rest = match variable(from) {
-            Some((name, after)) => {
-                match env.0.get(name) {
-                    Some(value) => done.text.push_str(value),
-                    None => {
-                        done.unset.insert(name.to_owned());
-                        done.text.push_str(&from[..from.len() - after.len()]);
-                    }
-                }
-                after
-            }
-            None => {
-                done.text.push_str("%(");
-                &from["%(".len()..]
-            }
-        };
-    }
-    done.text.push_str(rest);
-    done
 }
 
 /// The name of the variable whose reference begins `text`, and what follows the reference.
@@ -108,13 +104,13 @@ mod tests {
             ("", ""),
         ];
         for (text, expected) in cases {
-            assert_eq!(substitute(text, &env).text, expected, "{text}");
+            assert_eq!(env.substitute(text).text, expected, "{text}");
         }
     }
 
     #[test]
     fn a_variable_that_is_not_set_is_named() {
-        let done = substitute("%(NODEPOOL_A) %(NODEPOOL_B) %(HOME) %(NODEPOOL_A)", &Env::default());
+        let done = Env::default().substitute("%(NODEPOOL_A) %(NODEPOOL_B) %(HOME) %(NODEPOOL_A)");
         assert_eq!(done.unset.into_iter().collect::<Vec<_>>(), ["NODEPOOL_A", "NODEPOOL_B"]);
     }
 

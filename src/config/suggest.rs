@@ -3,7 +3,7 @@
 use nodepool_drivers::api::nearest;
 
 /// The end of an error message that proposes the most similar of `names`; empty if none is similar.
-pub(super) fn did_you_mean<'n>(
+pub(crate) fn did_you_mean<'n>(
     name: &str,
     names: impl IntoIterator<Item = &'n (impl AsRef<str> + ?Sized + 'n)>,
 ) -> String {

@@ -1,27 +1,26 @@
-//! A thread that loads the configuration anew when its files have changed.
+//! A thread that loads the configuration anew when its files, or those that its drivers look into, have changed.
 //!
-//! It waits in `poll` for inotify events of the directories that the files are in: a file that is replaced
-//! by a rename is another file, its directory stays. Events only say that it is time to look; whether a file
-//! has changed is told by its stamp, and when to load it by [`Settle`]. Writes are heard of when the writer
-//! closes the file, so that half a file is not read.
+//! It waits in `poll` for inotify events of the directories that the files are in, and of those on the way there that
+//! may lead elsewhere: a file that is replaced by a rename is another file, its directory stays. Events only say that
+//! it is time to look; whether a file has changed is told by its stamp, and when to load it by [`Settle`]. Writes are
+//! heard of when the writer closes the file, so that half a file is not read.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Select, Sender};
 use nodepool_threads::{StopSource, StopToken, Thread, Waker, activity_within, spawn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
-use slog::{Logger, warn};
+use slog::Logger;
 
-use super::files::{ConfigFiles, Snapshot, Texts};
+use super::Loaded;
+use super::directories::Directories;
+use super::files::{ConfigFiles, Others, Snapshot, Stamp, Texts};
 use super::problem::ConfigError;
 use super::settle::{Settle, Step};
-use super::{Loaded, resolve};
 
 /// How long it may take to load the files and to hand over what is in them, unless their disk hangs.
 const LOAD_LIMIT: Duration = Duration::from_secs(10);
@@ -63,12 +62,21 @@ impl Drop for ConfigWatch {
     }
 }
 
+/// What a configuration was made of. The files of drivers are not kept, for there are secrets in them.
+type Content = (Texts, BTreeMap<PathBuf, Stamp>);
+
+fn content(snapshot: &Snapshot) -> Content {
+    (snapshot.texts.clone(), snapshot.stamps.of_others().clone())
+}
+
 /// What the thread owns.
 struct Watcher {
     files: ConfigFiles,
     settle: Settle,
+    /// Files that drivers have looked into.
+    others: Others,
     /// What was sent last.
-    content: Result<Texts, ConfigError>,
+    content: Result<Content, ConfigError>,
     directories: Directories,
     changes: Sender<Result<Loaded, ConfigError>>,
     waker: Waker,
@@ -84,42 +92,54 @@ impl Watcher {
         waker: Waker,
         stop: StopToken,
     ) -> Self {
-        let Snapshot { stamps, texts } = snapshot;
-        let settle = Settle::new(stamps);
-        Self { files, settle, content: Ok(texts), directories: Directories::new(log), changes, waker, stop }
+        let content = Ok(content(&snapshot));
+        let others = snapshot.stamps.of_others().keys().cloned().collect();
+        let settle = Settle::new(snapshot.stamps);
+        Self { files, settle, others, content, directories: Directories::new(log), changes, waker, stop }
     }
 
     fn run(mut self) {
         let mut wanted = true;
         while wanted && !self.stop.is_stopped() {
-            // Before the files are looked at: what happens after that look is heard of.
-            self.directories.watch([Some(self.files.main()), self.files.secure()]);
-            match self.settle.step(Instant::now(), self.files.stamps()) {
+            match self.look() {
                 Step::Load => wanted = self.load(),
                 Step::Wait(time) => self.wait(time),
             }
         }
     }
 
+    fn look(&mut self) -> Step {
+        let _activity = activity_within(LOAD_LIMIT, "looking at the configuration's files");
+        // Before the files are looked at: what happens after that look is heard of.
+        let own = [Some(self.files.main()), self.files.secure()].into_iter().flatten();
+        self.directories.watch(own.chain(self.others.iter().map(PathBuf::as_path)));
+        self.settle.step(Instant::now(), self.files.stamps(&self.others))
+    }
+
     /// Loads the files and sends the result if they hold something new. Returns whether to go on.
     fn load(&mut self) -> bool {
         let _activity = activity_within(LOAD_LIMIT, "loading the configuration");
-        let before = self.files.stamps();
-        let read = self.files.read();
-        if read.is_err() && self.files.stamps() != before {
+        let before = self.files.stamps(&self.others);
+        let loaded = self.files.load_beside(&self.others);
+        if loaded.is_err() && self.files.stamps(&self.others) != before {
             // Changed again just now; that will be looked at on its own.
             return true;
         }
-        let content = match &read {
-            Ok(snapshot) => Ok(snapshot.texts.clone()),
-            Err(error) => Err(error.clone()),
+        let content = match &loaded {
+            Ok(loaded) => {
+                self.others.clone_from(&loaded.others);
+                Ok(content(&loaded.snapshot))
+            }
+            Err(error) => {
+                // Those of the configuration that is still in force count as well.
+                self.others.extend(error.others().iter().cloned());
+                Err(error.clone())
+            }
         };
         if content == self.content {
             return true;
         }
         self.content = content;
-        let loaded =
-            read.and_then(|snapshot| resolve::resolve(&self.files, snapshot, nodepool_drivers::drivers()));
         self.send(loaded)
     }
 
@@ -142,7 +162,7 @@ impl Watcher {
     /// Waits until something is heard of the files, the watch is stopped, or `time` has passed.
     fn wait(&self, time: Duration) {
         let mut sources = vec![PollFd::new(&self.waker, PollFlags::IN)];
-        sources.extend(self.directories.inotify.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        sources.extend(self.directories.events().map(|fd| PollFd::new(fd, PollFlags::IN)));
         let limit = Timespec::try_from(time).ok();
         match poll(&mut sources, limit.as_ref()) {
             Ok(_) => self.directories.drain(),
@@ -150,60 +170,6 @@ impl Watcher {
             // Out of memory, perhaps; not to be tried again at once.
             Err(_) => drop(self.stop.wait(time)),
         }
-    }
-}
-
-/// The directories that inotify watches.
-struct Directories {
-    /// `None` if the system does not let us have it.
-    inotify: Option<OwnedFd>,
-    log: Logger,
-    /// What could not be watched, so that it is told once.
-    refused: BTreeSet<PathBuf>,
-}
-
-impl Directories {
-    fn new(log: Logger) -> Self {
-        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
-        if let Err(error) = &inotify {
-            warn!(log, "changes of the configuration are noticed late"; "cause" => %io::Error::from(*error));
-        }
-        Self { inotify: inotify.ok(), log, refused: BTreeSet::new() }
-    }
-
-    /// Watches the directories of the files: that of the name, and that of the file which a symbolic link
-    /// leads to. They may be other ones every time.
-    fn watch(&mut self, files: [Option<&Path>; 2]) {
-        let Some(inotify) = &self.inotify else { return };
-        for file in files.into_iter().flatten() {
-            let target = file.canonicalize().ok();
-            for directory in [Some(file), target.as_deref()].into_iter().flatten().filter_map(Path::parent) {
-                let flags = WatchFlags::CLOSE_WRITE
-                    | WatchFlags::MOVE
-                    | WatchFlags::DELETE
-                    | WatchFlags::ATTRIB
-                    | WatchFlags::DELETE_SELF
-                    | WatchFlags::MOVE_SELF
-                    | WatchFlags::ONLYDIR;
-                match inotify::add_watch(inotify, directory, flags) {
-                    // One that is not there is no surprise: then its file is not there either.
-                    Ok(_) | Err(Errno::NOENT) => {}
-                    Err(error) => {
-                        if self.refused.insert(directory.to_owned()) {
-                            warn!(self.log, "changes of the configuration are noticed late";
-                                "directory" => %directory.display(), "cause" => %io::Error::from(error));
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// Forgets the events that have come: they have no more to say than that they came.
-    fn drain(&self) {
-        let Some(inotify) = &self.inotify else { return };
-        let mut buffer = [0u8; 4096];
-        while rustix::io::read(inotify, &mut buffer).is_ok_and(|length| length > 0) {}
     }
 }
 
@@ -258,7 +224,7 @@ mod tests {
         assert_eq!(next_elements_dir(&changes), "removed-before");
         dir.write("n.yaml", "elements-dir: [broken");
         let error = next(&changes).unwrap_err().to_string();
-        assert!(error.contains("n.yaml: line 2, column 1: not valid YAML: "), "{error}");
+        assert!(error.contains("n.yaml:1:22: not valid YAML: "), "{error}");
         dir.write("n.yaml", "elements-dir: mended");
         assert_eq!(next_elements_dir(&changes), "mended");
         assert!(changes.try_recv().is_err());
@@ -293,6 +259,30 @@ mod tests {
         assert_eq!(next_elements_dir(&changes), "two");
         dir.write("v2/n.yaml", "elements-dir: three");
         assert_eq!(next_elements_dir(&changes), "three");
+    }
+
+    #[test]
+    fn a_directory_that_is_a_link_or_comes_anew_is_watched() {
+        // As a release is switched, or a directory is synchronised by putting another one in its place.
+        let dir = TempDir::new();
+        for (name, text) in [("v1", "elements-dir: one"), ("v2", "elements-dir: two")] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            dir.write(&format!("{name}/n.yaml"), text);
+        }
+        let at = |name: &str| dir.path().join(name);
+        symlink("v1", at("current")).unwrap();
+        symlink("current", at("etc")).unwrap();
+        let (_watch, changes) = start(ConfigFiles::new(at("etc/n.yaml"), None, Env::default()));
+        symlink("v2", at("new")).unwrap();
+        fs::rename(at("new"), at("current")).unwrap();
+        assert_eq!(next_elements_dir(&changes), "two");
+        dir.write("v2/n.yaml", "elements-dir: three");
+        assert_eq!(next_elements_dir(&changes), "three");
+        fs::remove_file(at("etc")).unwrap();
+        assert!(next(&changes).unwrap_err().to_string().contains("cannot be read"));
+        fs::create_dir(at("etc")).unwrap();
+        dir.write("etc/n.yaml", "elements-dir: four");
+        assert_eq!(next_elements_dir(&changes), "four");
     }
 
     #[test]
@@ -360,7 +350,10 @@ mod tests {
         dir.write("n.yaml", "elements-dir: changed");
         let watch = ConfigWatch::start(files, snapshot, &log(), changes).unwrap();
         let begin = Instant::now();
-        while !nodepool_threads::threads().iter().any(|thread| thread.activities.len() == 1) {
+        let loads = |thread: &nodepool_threads::ThreadInfo| {
+            thread.activities.iter().any(|activity| activity.what == "loading the configuration")
+        };
+        while !nodepool_threads::threads().iter().any(loads) {
             assert!(begin.elapsed() < Duration::from_secs(20));
             std::thread::yield_now();
         }

@@ -93,11 +93,16 @@ fn without_brackets(host: &str) -> &str {
 
 /// A TCP port. Text is taken too: a substituted variable can stand in a file only within quotes.
 pub(super) fn read_port(table: &Table<'_>, key: &'static str) -> Option<u16> {
+    read_port_from(1, table, key)
+}
+
+/// The same from `least` on.
+pub(super) fn read_port_from(least: u16, table: &Table<'_>, key: &'static str) -> Option<u16> {
     let text = table.text(key)?;
     match text.parse() {
-        Ok(port) if port > 0 => Some(port),
+        Ok(port) if port >= least => Some(port),
         _ => {
-            table.error(key, format!("expected a port from 1 to 65535, found '{text}'"));
+            table.error(key, format!("expected a port from {least} to 65535, found '{text}'"));
             None
         }
     }

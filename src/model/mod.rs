@@ -2,9 +2,13 @@
 //! program wrote kept through a read-modify-write. Nothing here knows how records are stored.
 
 mod image;
+mod node;
 mod records;
+mod request;
 mod time;
 
 pub use image::{Build, Image, ProviderUploads, Upload};
+pub use node::{NodeRecord, NodeState};
 pub use records::{BuildRecord, BuildState, RecordError, UploadRecord, UploadState, decode, encode};
+pub use request::{NodeRequest, RequestRecord, RequestState};
 pub use time::{Age, now};

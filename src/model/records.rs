@@ -37,15 +37,17 @@ pub enum UploadState {
     Failed,
 }
 
+/// Prints a state as the word that stands in its records.
 macro_rules! display_as_in_json {
     ($type:ident { $($variant:ident => $word:literal),+ }) => {
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.pad(match self { $(Self::$variant => $word),+ })
             }
         }
     };
 }
+pub(super) use display_as_in_json;
 
 display_as_in_json!(BuildState {
     Building => "building", Ready => "ready", Deleting => "deleting", Failed => "failed"
