@@ -8,12 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use nodepool_threads::{Mutex, StopSource, StopToken, Thread, activity, spawn};
 use slog::{Logger, debug, warn};
 
+use super::children::Children;
 use super::client::TreeEvent;
 use super::error::{ZkErrorKind, ZkResult, optional};
 use super::lock;
@@ -42,6 +44,9 @@ pub enum Changes {
 /// The copy. Dropping it ends its thread.
 pub struct TreeCache {
     tree: Arc<Mutex<Node>>,
+    queues: Arc<Queues>,
+    /// For its length only: what the reader has not taken.
+    untaken: Receiver<Changes>,
     stop: StopSource,
     interrupter: Interrupter,
     _thread: Thread<()>,
@@ -53,6 +58,7 @@ impl TreeCache {
     /// holds nothing up: what it has missed is announced together.
     pub fn start(session: &Session, root: &str, log: &Logger) -> io::Result<(Self, Receiver<Changes>)> {
         let tree = Arc::new(Mutex::new("zk tree", Node::default()));
+        let queues = Arc::new(Queues::default());
         let stop = StopSource::new();
         let (tell, changes) = bounded(1);
         let (session, interrupter) = session.interruptible();
@@ -61,18 +67,59 @@ impl TreeCache {
             session,
             root: root.to_owned(),
             tree: Arc::clone(&tree),
+            queues: Arc::clone(&queues),
             tell,
             pending: None,
             log: log.clone(),
         };
         let token = stop.token();
         let thread = spawn("zk-tree", "ZooKeeper tree cache", move || keeper.run(&token))?;
-        Ok((Self { tree, stop, interrupter, _thread: thread }, changes))
+        let untaken = changes.clone();
+        Ok((Self { tree, queues, untaken, stop, interrupter, _thread: thread }, changes))
     }
 
     /// Looks at the copy. Nothing that takes long may be done meanwhile.
     pub fn look<T>(&self, look: impl FnOnce(&Node) -> T) -> T {
         look(&self.tree.lock())
+    }
+
+    /// How many events of the watch were not worked through when the thread looked last, and how many changed names the
+    /// reader has not taken.
+    pub fn queued(&self) -> (usize, usize) {
+        let Queues { events, pending, told } = &*self.queues;
+        let told = if self.untaken.is_empty() { 0 } else { told.load(Ordering::SeqCst) };
+        (events.load(Ordering::SeqCst), pending.load(Ordering::SeqCst) + told)
+    }
+
+    /// For those who look at the copy without owning it.
+    pub fn reader(&self) -> TreeReader {
+        TreeReader(Arc::clone(&self.tree))
+    }
+}
+
+/// What waits.
+#[derive(Default)]
+struct Queues {
+    events: AtomicUsize,
+    /// Changed names that the reader was not told yet.
+    pending: AtomicUsize,
+    /// Those of the last message to it.
+    told: AtomicUsize,
+}
+
+/// Looks at the copy of a [`TreeCache`]; once that is gone, at what it had last.
+#[derive(Clone)]
+pub struct TreeReader(Arc<Mutex<Node>>);
+
+impl TreeReader {
+    /// The names below the root.
+    pub fn names(&self) -> Vec<String> {
+        self.0.lock().children.names().map(str::to_owned).collect()
+    }
+
+    /// A copy of what is at one of these names: the tree is held only for as long as that takes.
+    pub fn copy(&self, name: &str) -> Option<Node> {
+        self.0.lock().children.get(name).cloned()
     }
 }
 
@@ -88,6 +135,7 @@ struct Keeper {
     connections: Receiver<()>,
     root: String,
     tree: Arc<Mutex<Node>>,
+    queues: Arc<Queues>,
     tell: Sender<Changes>,
     /// What the reader was not told yet.
     pending: Option<Changes>,
@@ -136,7 +184,9 @@ impl Keeper {
         loop {
             match self.next_event(&events, next_full_read, stop) {
                 Event::Tree(first) => {
-                    self.apply(std::iter::once(first).chain(events.try_iter().take(EVENTS)))?
+                    self.queues.events.store(events.len() + 1, Ordering::SeqCst);
+                    self.apply(std::iter::once(first).chain(events.try_iter().take(EVENTS)))?;
+                    self.queues.events.store(events.len(), Ordering::SeqCst);
                 }
                 Event::Session if self.session.status().connection != watched.connection => return Ok(()),
                 Event::Session => {}
@@ -161,13 +211,20 @@ impl Keeper {
         let Some(stopped) = stop.stops().first() else { return Event::End };
         let (nobody, _nothing_to_tell) = bounded(0);
         loop {
+            let waiting = match &self.pending {
+                None => 0,
+                Some(Changes::All) => 1,
+                Some(Changes::Below(names)) => names.len(),
+            };
+            self.queues.pending.store(waiting, Ordering::SeqCst);
             let reader = if self.pending.is_some() { &self.tell } else { &nobody };
             select! {
                 recv(stopped) -> _ => return Event::End,
                 recv(events) -> event => return event.map_or(Event::WatchEnded, Event::Tree),
                 recv(self.connections) -> changed => return changed.map_or(Event::End, |()| Event::Session),
-                // A reader that is gone wants to hear nothing more.
-                send(reader, self.pending.take().unwrap_or(Changes::All)) -> _ => {}
+                send(reader, self.pending.take().unwrap_or(Changes::All)) -> _ => {
+                    self.queues.told.store(waiting, Ordering::SeqCst);
+                }
                 default(full_read.saturating_duration_since(Instant::now())) => return Event::FullRead,
             }
         }
@@ -211,7 +268,7 @@ impl Keeper {
         let found = match is_contender {
             true => exists.then(Node::default),
             false => optional(self.session.get(&format!("{}/{below}", self.root)))?.map(|(data, stat)| {
-                Node { data, version: stat.version, created: stat.created(), children: BTreeMap::new() }
+                Node { data, version: stat.version, created: stat.created(), children: Children::default() }
             }),
         };
         match found {

@@ -13,7 +13,7 @@ use zookeeper::{
 };
 
 use super::error::{ZkError, ZkErrorKind, ZkResult};
-use super::relay::{CallLimit, Identity, Link};
+use super::relay::{CallLimit, Identity, Link, NUMBER_ONLY};
 
 /// The largest record that a server takes (`jute.maxbuffer`, 1 MB by default) with room for the request's
 /// other parts. A larger write would cost the connection.
@@ -24,6 +24,8 @@ const MAX_DATA: usize = 1_000_000;
 pub(super) enum Mode {
     /// It stays until it is deleted.
     Persistent,
+    /// It stays until it is deleted; its name is the ten digits that the server gives.
+    Numbered,
     /// It goes with the session; ten digits are added to its name.
     EphemeralSequential,
 }
@@ -151,13 +153,18 @@ impl Client {
 
     pub(super) fn create(&self, path: &str, data: &[u8], mode: Mode) -> Result<String, Failure> {
         within_limit(data)?;
+        let mut full = self.full(path);
         let mode = match mode {
             Mode::Persistent => CreateMode::Persistent,
+            Mode::Numbered => {
+                // The crate refuses a path that ends with the slash. The relay leaves nothing but that.
+                full.extend(['/', NUMBER_ONLY]);
+                CreateMode::PersistentSequential
+            }
             Mode::EphemeralSequential => CreateMode::EphemeralSequential,
         };
         let acl = Acl::open_unsafe().clone();
-        caught(|| self.crate_client.create(&self.full(path), data.to_vec(), acl, mode))
-            .map(|path| self.relative(&path))
+        caught(|| self.crate_client.create(&full, data.to_vec(), acl, mode)).map(|path| self.relative(&path))
     }
 
     /// The znodes of this session that were made as sequential ones under `path`.
@@ -177,8 +184,11 @@ impl Client {
         Ok(own)
     }
 
-    /// Makes the configured root with its ancestors where they are missing.
+    /// Makes the configured root with its ancestors where they are missing. The server's own root always exists.
     pub(super) fn ensure_root(&self) -> Result<(), Failure> {
+        if self.root.is_empty() {
+            return Ok(());
+        }
         let ends = self.root.match_indices('/').map(|(at, _)| at).skip(1).chain([self.root.len()]);
         for ancestor in ends.map(|end| &self.root[..end]) {
             let acl = Acl::open_unsafe().clone();

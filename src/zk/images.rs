@@ -53,6 +53,11 @@ impl Images {
         Ok(names)
     }
 
+    /// Whether an image has a znode.
+    pub fn exists(&self, image: &str) -> ZkResult<bool> {
+        self.session.stat(&image_path(image)).map(|stat| stat.is_some())
+    }
+
     /// An image with everything below it. Damaged records are told to `damaged`.
     pub fn read(&self, image: &str, damaged: &mut dyn FnMut(&str, &RecordError)) -> ZkResult<Option<Image>> {
         let node = Node::read(&self.session, &image_path(image))?;
@@ -260,7 +265,7 @@ fn image_path(image: &str) -> String {
     format!("{IMAGES}/{image}")
 }
 
-fn pause_path(image: &str) -> String {
+pub(super) fn pause_path(image: &str) -> String {
     format!("{IMAGES}/{image}/pause")
 }
 
@@ -304,11 +309,11 @@ pub fn decode_image(name: &str, node: &Node, damaged: &mut dyn FnMut(&str, &Reco
                 let (version, created) = (node.version, node.created);
                 image
                     .builds
-                    .insert(id.clone(), Build { id: id.clone(), record, version, created, providers });
+                    .insert(id.to_owned(), Build { id: id.to_owned(), record, version, created, providers });
             }
             Err(error) => {
                 damaged(&build_path(name, id), &error);
-                image.damaged.insert(id.clone());
+                image.damaged.insert(id.to_owned());
             }
         }
     }
@@ -322,14 +327,14 @@ fn decode_providers(
     damaged: &mut dyn FnMut(&str, &RecordError),
 ) -> BTreeMap<String, ProviderUploads> {
     let mut providers = BTreeMap::new();
-    for (provider, node) in node.at("providers").into_iter().flat_map(|parent| &parent.children) {
+    for (provider, node) in node.at("providers").into_iter().flat_map(|parent| parent.children.iter()) {
         let Some(node) = node.at("images") else { continue };
         let mut at = ProviderUploads { locked: node.is_locked("lock"), ..ProviderUploads::default() };
         for (id, node) in node.children.iter().filter(|(id, _)| *id != "lock") {
             match decode(&node.data) {
                 Ok(record) => {
-                    let upload = Upload { id: id.clone(), record, version: node.version };
-                    at.uploads.insert(id.clone(), upload);
+                    let upload = Upload { id: id.to_owned(), record, version: node.version };
+                    at.uploads.insert(id.to_owned(), upload);
                 }
                 Err(error) => {
                     damaged(&upload_path(image, build, provider, id), &error);
@@ -338,7 +343,7 @@ fn decode_providers(
                 }
             }
         }
-        providers.insert(provider.clone(), at);
+        providers.insert(provider.to_owned(), at);
     }
     providers
 }

@@ -1,19 +1,25 @@
-//! kazoo's Lock recipe without waiting (spec/zookeeper.md, Locks): a contender is an ephemeral sequential
+//! kazoo's Lock recipe (spec/zookeeper.md, Locks): a contender is an ephemeral sequential
 //! znode `<32 hex digits>__lock__<10 digits>`, and the lowest sequence number holds the lock.
 //!
 //! A [`Lock`] is pinned to the session that it was taken in. All that is done under it goes through
 //! [`Lock::session`], which refuses to work in any other session.
 
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{RecvTimeoutError, bounded};
 use uuid::Uuid;
 
 use super::error::{ZkErrorKind, ZkResult, optional};
 use super::session::Session;
 
 const MARK: &str = "__lock__";
+/// Events of a lock that may wait while others are looked at.
+const EVENTS: usize = 64;
 
 /// A lock that is held. Released when dropped.
 pub struct Lock {
     session: Session,
+    /// The path of its znode; empty once that is deleted.
     contender: String,
 }
 
@@ -24,8 +30,85 @@ impl Lock {
     pub fn try_acquire(session: &Session, base: &str, below: &str, holder: &str) -> ZkResult<Option<Self>> {
         let session = session.pin();
         let taking = session.as_one_call();
-        let path = format!("{base}/{below}");
-        let wanted = format!("{path}/{}{MARK}", Uuid::new_v4().simple());
+        let Some(lock) = Self::contend(&session, &taking, base, below, holder)? else { return Ok(None) };
+        Ok(lock.is_first(&taking)?.then_some(lock))
+    }
+
+    /// Like [`Lock::try_acquire`], for a lock that most likely nobody has taken yet: makes its parent `below` first,
+    /// which is one name.
+    pub fn try_acquire_new(
+        session: &Session,
+        base: &str,
+        below: &str,
+        holder: &str,
+    ) -> ZkResult<Option<Self>> {
+        let session = session.pin();
+        let taking = session.as_one_call();
+        match taking.create(&format!("{base}/{below}"), b"") {
+            // Without its parent the other way finds out why.
+            Err(error) if error.is(ZkErrorKind::NodeExists) || error.is(ZkErrorKind::NoNode) => {}
+            other => other?,
+        }
+        let Some(lock) = Self::contend(&session, &taking, base, below, holder)? else { return Ok(None) };
+        Ok(lock.is_first(&taking)?.then_some(lock))
+    }
+
+    /// Deletes the lock with its parent, and then the znode at `base`, which is what it locks.
+    pub(super) fn delete_with(mut self, base: &str) -> ZkResult<()> {
+        let session = self.session.as_one_call();
+        let contender = std::mem::take(&mut self.contender);
+        let parent = contender.rsplit_once('/').map_or("", |(parent, _)| parent);
+        for path in [contender.as_str(), parent, base] {
+            match session.delete(path, None) {
+                Err(error) if error.is(ZkErrorKind::NoNode) => {}
+                // Somebody else stands in line.
+                Err(error) if error.is(ZkErrorKind::NotEmpty) => return session.delete_tree(base),
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Like [`Lock::try_acquire`], but stands in line for up to `limit`.
+    pub fn acquire_within(
+        session: &Session,
+        base: &str,
+        below: &str,
+        holder: &str,
+        limit: Duration,
+    ) -> ZkResult<Option<Self>> {
+        let deadline = Instant::now() + limit;
+        let session = session.pin();
+        let Some(lock) = Self::contend(&session, &session.as_one_call(), base, below, holder)? else {
+            return Ok(None);
+        };
+        // A connection, and with it the watch, may be lost while the session lives on.
+        loop {
+            let (sender, events) = bounded(EVENTS);
+            session.watch_tree(lock.path(), &sender)?;
+            drop(sender);
+            loop {
+                if lock.is_first(&session)? {
+                    return Ok(Some(lock));
+                }
+                match events.recv_deadline(deadline) {
+                    Ok(_) => events.try_iter().take(EVENTS).for_each(drop),
+                    Err(RecvTimeoutError::Timeout) => return Ok(None),
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
+            }
+        }
+    }
+
+    /// Joins those who want the lock. The value may not be held yet; nothing is left of it when it is dropped.
+    fn contend(
+        session: &Session,
+        taking: &Session,
+        base: &str,
+        below: &str,
+        holder: &str,
+    ) -> ZkResult<Option<Self>> {
+        let wanted = format!("{base}/{below}/{}{MARK}", Uuid::new_v4().simple());
         let contend = || taking.create_ephemeral(&wanted, holder.as_bytes());
         let contender = match contend() {
             Err(error) if error.is(ZkErrorKind::NoNode) => {
@@ -40,12 +123,31 @@ impl Lock {
             other => other?,
         };
         // From here on the znode is ours to remove, whatever happens.
-        let lock = Self { session, contender };
-        let own = sequence(&lock.contender);
+        Ok(Some(Self { session: session.clone(), contender }))
+    }
+
+    /// Whether nobody is before it in the line.
+    fn is_first(&self, session: &Session) -> ZkResult<bool> {
+        let own = Self::number(&self.contender);
         // Together with the record, the lock may have been deleted meanwhile, by who does not ask for it.
-        let Some(others) = optional(taking.children(&path))? else { return Ok(None) };
-        let first = others.iter().filter_map(|name| sequence(name)).min();
-        Ok((first == own).then_some(lock))
+        let Some(others) = optional(session.children(self.path()))? else { return Ok(false) };
+        Ok(others.iter().filter_map(|name| Self::number(name)).min() == own)
+    }
+
+    /// The parent of all contenders.
+    fn path(&self) -> &str {
+        self.contender.rsplit_once('/').map_or("", |(parent, _)| parent)
+    }
+
+    /// The number of the contender whose znode is called `name`, which may stand behind a path; `None` if it is
+    /// no contender. The lowest one holds the lock. ZooKeeper's counter becomes negative after 2³¹ contenders.
+    pub fn number(name: &str) -> Option<i64> {
+        let (_, digits) = name.rsplit_once(MARK)?;
+        let unsigned = digits.strip_prefix('-').unwrap_or(digits);
+        if unsigned.len() != 10 || !unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        digits.parse().ok()
     }
 
     /// A session that works only as long as the lock is held.
@@ -56,7 +158,9 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        self.session.delete_ephemeral(&self.contender);
+        if !self.contender.is_empty() {
+            self.session.delete_ephemeral(&self.contender);
+        }
     }
 }
 
@@ -68,17 +172,7 @@ impl std::fmt::Debug for Lock {
 
 /// Whether `name` is a contender of kazoo's recipe.
 pub(super) fn is_contender(name: &str) -> bool {
-    sequence(name).is_some()
-}
-
-/// The number that decides who is first. ZooKeeper's counter becomes negative after 2³¹ contenders.
-fn sequence(name: &str) -> Option<i64> {
-    let (_, digits) = name.rsplit_once(MARK)?;
-    let unsigned = digits.strip_prefix('-').unwrap_or(digits);
-    if unsigned.len() != 10 || !unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    digits.parse().ok()
+    Lock::number(name).is_some()
 }
 
 #[cfg(test)]
@@ -96,7 +190,7 @@ mod tests {
             ("x__rlock__0000000012", None),
             ("0000000012", None),
         ] {
-            assert_eq!(sequence(name), expected, "{name}");
+            assert_eq!(Lock::number(name), expected, "{name}");
         }
     }
 }

@@ -12,14 +12,25 @@ impl Session {
         match this.create(path, b"") {
             Err(error) if error.is(ZkErrorKind::NodeExists) => Ok(()),
             Err(error) if error.is(ZkErrorKind::NoNode) => {
-                match path.rsplit_once('/') {
-                    Some((parent, _)) if !parent.is_empty() => this.ensure_path(parent)?,
-                    // Even the first level has no parent: the configured root does not exist yet.
-                    _ => this.repeat("create the chroot above", path, Client::ensure_root)?,
-                }
+                this.ensure_parent(path)?;
                 this.ensure_path(path)
             }
             other => other,
+        }
+    }
+
+    /// Looks upwards for what exists: a look costs the servers less than a creation that fails.
+    fn ensure_parent(&self, path: &str) -> ZkResult<()> {
+        match path.rsplit_once('/') {
+            Some((parent, _)) if !parent.is_empty() => {
+                if self.stat(parent)?.is_some() {
+                    return Ok(());
+                }
+                self.ensure_parent(parent)?;
+                self.ensure_path(parent)
+            }
+            // Even the first level has no parent: the configured root does not exist yet.
+            _ => self.repeat("create the chroot above", path, Client::ensure_root),
         }
     }
 

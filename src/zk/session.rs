@@ -11,7 +11,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -160,6 +160,22 @@ impl Session {
         })
     }
 
+    /// Makes a znode below `parent` whose name is the ten digits that the server gives it, and returns that name. It is
+    /// tried once: after `Unavailable` there may be one whose name nobody knows.
+    pub fn create_numbered(&self, parent: &str, data: &[u8]) -> ZkResult<String> {
+        let mut in_doubt = false;
+        let made = self.repeat("create below", parent, |client| {
+            if in_doubt {
+                let why = "the connection was lost before the answer came".to_owned();
+                return Err(Failure::Answer(ZkErrorKind::Unavailable, why));
+            }
+            client
+                .create(parent, data, Mode::Numbered)
+                .inspect_err(|failure| in_doubt |= failure.is_connection_loss())
+        })?;
+        Ok(made.rsplit('/').next().unwrap_or_default().to_owned())
+    }
+
     /// Makes a znode that goes with the session, adds ten digits to its name, and returns its path. It is
     /// made once, or not at all.
     pub fn create_ephemeral(&self, path: &str, data: &[u8]) -> ZkResult<String> {
@@ -236,7 +252,7 @@ impl Session {
                 Arc::clone(client)
             };
             let deadline = self.deadline().max(Instant::now());
-            let _doing = calling("abandon", orphan.path(), deadline);
+            let _doing = self.calling("abandon", orphan.path(), deadline);
             let _limit = client.limit_call(deadline + GRACE);
             match orphan.delete(&client) {
                 Ok(()) => return,
@@ -249,7 +265,7 @@ impl Session {
     /// Watches everything below `path` on the current connection, whose status is returned.
     pub(super) fn watch_tree(&self, path: &str, events: &Sender<TreeEvent>) -> ZkResult<Status> {
         let deadline = self.deadline();
-        let _doing = calling("watch", path, deadline);
+        let _doing = self.calling("watch", path, deadline);
         let (client, status) = self.client(deadline)?;
         let _limit = client.limit_call(deadline + GRACE);
         let watched = client.watch_tree(path, events.clone());
@@ -303,6 +319,19 @@ impl Session {
         use_it(&client)
     }
 
+    /// How many calls wait for a connection or for their answer.
+    pub fn calls(&self) -> usize {
+        self.shared.calls.load(Ordering::SeqCst)
+    }
+
+    /// What a thread is doing while it waits for a connection and for the answer.
+    fn calling(&self, verb: &str, path: &str, deadline: Instant) -> Calling<'_> {
+        let limit = deadline.saturating_duration_since(Instant::now()) + GRACE;
+        let doing = activity_within(limit, format!("ZooKeeper: {verb} {path}"));
+        self.shared.calls.fetch_add(1, Ordering::SeqCst);
+        Calling { calls: &self.shared.calls, _doing: doing }
+    }
+
     fn deadline(&self) -> Instant {
         match self.patience {
             Patience::EachCall => Instant::now() + self.shared.timeout(),
@@ -329,7 +358,7 @@ impl Session {
         mut call: impl FnMut(&Client, Generation) -> Result<T, Failure>,
     ) -> ZkResult<T> {
         let deadline = self.deadline();
-        let _doing = calling(verb, path, deadline);
+        let _doing = self.calling(verb, path, deadline);
         loop {
             let (client, status) = self.client(deadline)?;
             // On one connection no call is more patient than any other.
@@ -348,17 +377,23 @@ impl Session {
     }
 }
 
-/// What a thread is doing while it waits for a connection and for the answer.
-fn calling(verb: &str, path: &str, deadline: Instant) -> Activity {
-    let limit = deadline.saturating_duration_since(Instant::now()) + GRACE;
-    activity_within(limit, format!("ZooKeeper: {verb} {path}"))
-}
-
 /// The znode's version if it has the data that an attempt with unknown outcome would have written.
 fn version_with(client: &Client, path: &str, data: &[u8]) -> Result<Option<i32>, Failure> {
     match client.get(path) {
         Ok((found, stat)) => Ok((found == data).then_some(stat.version)),
         Err(failure) => Failure::unless_lost(failure).map(|()| None),
+    }
+}
+
+/// A call that has not come to its end.
+struct Calling<'a> {
+    calls: &'a AtomicUsize,
+    _doing: Activity,
+}
+
+impl Drop for Calling<'_> {
+    fn drop(&mut self) {
+        self.calls.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the session's handles and its supervisor share: the current connection, or why there is none.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, TrySendError};
@@ -15,6 +16,8 @@ pub(super) struct Shared {
     pub(super) log: Logger,
     pub(super) state: Mutex<State>,
     pub(super) changed: Condvar,
+    /// How many calls have not come to their end.
+    pub(super) calls: AtomicUsize,
 }
 
 pub(super) struct State {
@@ -70,7 +73,8 @@ impl Shared {
             subscribers: Vec::new(),
             ending: false,
         };
-        Self { log: log.clone(), state: Mutex::new("zk session state", state), changed: Condvar::new() }
+        let state = Mutex::new("zk session state", state);
+        Self { log: log.clone(), state, changed: Condvar::new(), calls: AtomicUsize::new(0) }
     }
 
     /// The session timeout.

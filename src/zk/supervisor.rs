@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
-use nodepool_threads::{StopToken, activity};
+use nodepool_threads::{StopToken, activity, activity_within};
 use slog::{debug, info, warn};
 
 use super::client::Client;
@@ -96,6 +96,7 @@ impl Supervisor {
         // From here on the servers know the session, whatever comes of the connection.
         let replaced = self.identity.replace(identity.clone()).is_some() && !goes_on;
         let (tell, down) = bounded(1);
+        let starting = activity_within(shared.timeout(), format!("starting the client of {server}"));
         let started = Link::start(upstream, tell).map_err(|error| error.to_string());
         let started = started
             .and_then(|link| Client::start(link, &self.chroot, &identity).map_err(|error| error.to_string()));
@@ -106,6 +107,7 @@ impl Supervisor {
                 return Err(format!("{server}: {why}"));
             }
         };
+        drop(starting);
         if self.publish(&client, replaced) {
             info!(shared.log, "connected to ZooKeeper"; "server" => &server,
                 "session" => format!("{:#x}", identity.id), "timeout" => format!("{:?}", identity.timeout),
@@ -122,6 +124,7 @@ impl Supervisor {
             });
             if stop.is_stopped() {
                 info!(shared.log, "closing the ZooKeeper session"; "server" => &server);
+                let _doing = activity_within(shared.timeout(), "closing the session");
                 client.end_session();
             } else {
                 warn!(shared.log, "the connection to ZooKeeper is lost"; "reason" => why);
@@ -153,7 +156,9 @@ impl Supervisor {
                 }
                 std::mem::take(&mut state.orphans)
             };
-            let _limit = client.limit_call(Instant::now() + self.shared.timeout());
+            let limit = self.shared.timeout();
+            let _limit = client.limit_call(Instant::now() + limit);
+            let _doing = activity_within(limit, "deleting what lost connections have left");
             let deleted = orphans.iter().position(|orphan| orphan.delete(client).is_err());
             if let Some(kept) = deleted {
                 self.shared.state.lock().orphans.extend_from_slice(&orphans[kept..]);

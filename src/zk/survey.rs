@@ -54,16 +54,29 @@ impl Images {
         &self,
         damaged: &mut dyn FnMut(&str, &RecordError),
     ) -> ZkResult<Vec<ListedUpload>> {
+        self.read_uploads_at(self.upload_places()?, damaged)
+    }
+
+    /// Where uploads of builds are, or have been: one for each build and provider, in no order.
+    pub fn upload_places(&self) -> ZkResult<Vec<UploadPlace>> {
         let images = self.clone();
         let builds = at_once(self.names()?, move |image| {
-            let ids = optional(images.session().children(&builds_path(image)))?.unwrap_or_default();
-            let ids = ids.into_iter().filter(|id| id != "lock");
-            Ok(ids.map(|id| (image.clone(), id)).collect::<Vec<_>>())
+            let ids = images.build_ids(image)?;
+            Ok(ids.into_iter().map(|id| (image.clone(), id)).collect::<Vec<_>>())
         })?;
         let images = self.clone();
-        let places = at_once(builds.concat(), move |(image, build)| images.upload_places(image, build))?;
+        let places = at_once(builds.concat(), move |(image, build)| images.places_of(image, build))?;
+        Ok(places.concat())
+    }
+
+    /// The uploads at `places`, in no order. Damaged records are told to `damaged`.
+    pub fn read_uploads_at(
+        &self,
+        places: Vec<UploadPlace>,
+        damaged: &mut dyn FnMut(&str, &RecordError),
+    ) -> ZkResult<Vec<ListedUpload>> {
         let images = self.clone();
-        let uploads = at_once(places.concat(), move |place| images.uploads_at(place))?;
+        let uploads = at_once(places, move |place| images.uploads_at(place))?;
         let mut found = Vec::new();
         for upload in uploads.into_iter().flatten() {
             match upload {
@@ -74,13 +87,29 @@ impl Images {
         Ok(found)
     }
 
-    fn upload_places(&self, image: &str, build: &str) -> ZkResult<Vec<Place>> {
+    /// Removes all records of uploads at `places`, and whatever else is there.
+    pub fn erase_uploads(&self, places: Vec<UploadPlace>) -> ZkResult<()> {
+        let images = self.clone();
+        let erase = move |place: &UploadPlace| {
+            let build = build_path(&place.image, &place.build);
+            images.session().delete_tree(&format!("{build}/providers/{}", place.provider))
+        };
+        at_once(places, erase).map(drop)
+    }
+
+    /// The ids of an image's builds, be their records readable or not.
+    pub(super) fn build_ids(&self, image: &str) -> ZkResult<Vec<String>> {
+        let ids = optional(self.session().children(&builds_path(image)))?.unwrap_or_default();
+        Ok(ids.into_iter().filter(|id| id != "lock").collect())
+    }
+
+    fn places_of(&self, image: &str, build: &str) -> ZkResult<Vec<UploadPlace>> {
         let path = build_path(image, build);
         let Some(providers) = optional(self.session().children(&format!("{path}/providers")))? else {
             return Ok(Vec::new());
         };
         let Some(stat) = self.session().stat(&path)? else { return Ok(Vec::new()) };
-        let place = |provider| Place {
+        let place = |provider| UploadPlace {
             image: image.to_owned(),
             build: build.to_owned(),
             build_created: stat.created(),
@@ -89,11 +118,17 @@ impl Images {
         Ok(providers.into_iter().map(place).collect())
     }
 
-    fn uploads_at(&self, place: &Place) -> ZkResult<Vec<Result<ListedUpload, (String, RecordError)>>> {
-        let Place { image, build, build_created, provider } = place;
-        let ids = optional(self.session().children(&uploads_path(image, build, provider)))?;
+    /// The ids of the uploads at `place`, be their records readable or not.
+    pub(super) fn upload_ids(&self, place: &UploadPlace) -> ZkResult<Vec<String>> {
+        let parent = uploads_path(&place.image, &place.build, &place.provider);
+        let ids = optional(self.session().children(&parent))?.unwrap_or_default();
+        Ok(ids.into_iter().filter(|id| id != "lock").collect())
+    }
+
+    fn uploads_at(&self, place: &UploadPlace) -> ZkResult<Vec<Result<ListedUpload, (String, RecordError)>>> {
+        let UploadPlace { image, build, build_created, provider } = place;
         let mut uploads = Vec::new();
-        for id in ids.unwrap_or_default().into_iter().filter(|id| id != "lock") {
+        for id in self.upload_ids(place)? {
             let path = upload_path(image, build, provider, &id);
             let Some((data, stat)) = optional(self.session().get(&path))? else { continue };
             uploads.push(match decode(&data) {
@@ -111,11 +146,14 @@ impl Images {
     }
 }
 
-/// The uploads of a build to a provider.
-#[derive(Clone)]
-struct Place {
-    image: String,
-    build: String,
+/// Where the uploads of a build to a provider are.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UploadPlace {
+    /// The image's name.
+    pub image: String,
+    /// The build's id.
+    pub build: String,
+    /// The provider's name.
+    pub provider: String,
     build_created: f64,
-    provider: String,
 }

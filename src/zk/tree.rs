@@ -1,8 +1,7 @@
 //! A part of ZooKeeper's tree as a value.
 
-use std::collections::BTreeMap;
-
 use super::at_once::at_once;
+use super::children::Children;
 use super::error::{ZkResult, optional};
 use super::lock;
 use super::session::Session;
@@ -16,8 +15,8 @@ pub struct Node {
     pub version: i32,
     /// When it was made, UNIX seconds; 0 for a lock's contender.
     pub created: f64,
-    /// What is below it, by name.
-    pub children: BTreeMap<String, Node>,
+    /// What is below it.
+    pub children: Children,
 }
 
 impl Node {
@@ -25,10 +24,9 @@ impl Node {
     /// read as it was before or as it is after.
     pub fn read(session: &Session, path: &str) -> ZkResult<Option<Self>> {
         let Some((mut node, names)) = Self::read_alone(session, path)? else { return Ok(None) };
-        for name in names {
-            let child = Self::read_child(session, path, &name)?;
-            node.children.extend(child.map(|child| (name, child)));
-        }
+        let child = |name: String| Ok(Self::read_child(session, path, &name)?.map(|child| (name, child)));
+        node.children =
+            names.into_iter().filter_map(|name| child(name).transpose()).collect::<ZkResult<_>>()?;
         Ok(Some(node))
     }
 
@@ -38,14 +36,15 @@ impl Node {
         let (session, path) = (session.clone(), path.to_owned());
         let children = at_once(names.clone(), move |name| Self::read_child(&session, &path, name))?;
         let found = names.into_iter().zip(children);
-        node.children.extend(found.filter_map(|(name, child)| Some((name, child?))));
+        node.children = found.filter_map(|(name, child)| Some((name, child?))).collect();
         Ok(Some(node))
     }
 
     /// The node without its children, and their names.
     fn read_alone(session: &Session, path: &str) -> ZkResult<Option<(Self, Vec<String>)>> {
         let Some((data, stat)) = optional(session.get(path))? else { return Ok(None) };
-        let node = Self { data, version: stat.version, created: stat.created(), children: BTreeMap::new() };
+        let node =
+            Self { data, version: stat.version, created: stat.created(), children: Children::default() };
         if stat.children == 0 {
             return Ok(Some((node, Vec::new())));
         }
@@ -70,8 +69,10 @@ impl Node {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         let parent = names(parent).try_fold(self, |node, name| node.children.get_mut(name));
         if let Some(parent) = parent {
-            let children = parent.children.remove(name).map(|old| old.children).unwrap_or_default();
-            parent.children.insert(name.to_owned(), Self { children, ..node });
+            match parent.children.get_mut(name) {
+                Some(old) => *old = Self { children: std::mem::take(&mut old.children), ..node },
+                None => drop(parent.children.insert(name, node)),
+            }
         }
     }
 
@@ -86,9 +87,7 @@ impl Node {
 
     /// Whether somebody contends for the lock whose parent is the child `name`.
     pub fn is_locked(&self, name: &str) -> bool {
-        self.children
-            .get(name)
-            .is_some_and(|parent| parent.children.keys().any(|child| lock::is_contender(child)))
+        self.children.get(name).is_some_and(|parent| parent.children.names().any(lock::is_contender))
     }
 }
 

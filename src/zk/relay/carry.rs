@@ -11,7 +11,7 @@ use nodepool_threads::activity;
 use rustix::event::{PollFd, PollFlags};
 
 use super::frames::{
-    self, CLOSE_SESSION, CONNECTION_LOSS, EVENT_XID, FrameBuffer, PING, PING_XID, RequestHead,
+    self, CLOSE_SESSION, CONNECTION_LOSS, CREATE, EVENT_XID, FrameBuffer, PING, PING_XID, RequestHead,
 };
 use super::stream::Stream;
 use super::{Control, Upstream, wait};
@@ -200,7 +200,13 @@ impl<'a> Carrier<'a> {
                 continue;
             }
             if !here {
-                self.to_server.extend_from_slice(frame);
+                match operation {
+                    CREATE => match frames::without_mark(frame)? {
+                        Some(edited) => self.to_server.extend(edited),
+                        None => self.to_server.extend_from_slice(frame),
+                    },
+                    _ => self.to_server.extend_from_slice(frame),
+                }
                 self.note_question();
             }
             self.owed.push_back(Owed { xid, here });

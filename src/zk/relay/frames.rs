@@ -9,12 +9,18 @@ use std::time::Duration;
 pub(super) const PING_XID: i32 = -2;
 /// The xid of a watch event, which answers no request.
 pub(super) const EVENT_XID: i32 = -1;
+/// The request that makes a znode.
+pub(super) const CREATE: i32 = 1;
 /// The request that ends a session.
 pub(super) const CLOSE_SESSION: i32 = -11;
 /// The request that keeps a session alive.
 pub(super) const PING: i32 = 11;
 /// The error code of an answer that stands for a lost connection.
 pub(super) const CONNECTION_LOSS: i32 = -4;
+
+/// Ends the path of a create request whose znode shall be named by the server's number alone. ZooKeeper refuses the
+/// character in a name, so it can stand for nothing else.
+pub(crate) const NUMBER_ONLY: char = '\u{1}';
 
 /// More than any answer of a server whose `jute.maxbuffer` is sane. A longer frame is noise.
 const MAX_FRAME: usize = 64 << 20;
@@ -124,6 +130,23 @@ pub(super) fn reply_head(frame: &[u8]) -> io::Result<ReplyHead> {
     Ok(ReplyHead { xid, zxid })
 }
 
+/// The create request without the mark [`NUMBER_ONLY`] at the end of its path: the path then ends with a slash, which
+/// a server takes for a sequential znode, and the `zookeeper` crate does not. `None` for a request without the mark.
+pub(super) fn without_mark(frame: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    // Length, xid and operation come before the path.
+    const HEAD: usize = 12;
+    let path = Reader(frame.get(HEAD..).unwrap_or_default()).buffer()?;
+    let mut mark = [0; 4];
+    let Some(path) = path.strip_suffix(NUMBER_ONLY.encode_utf8(&mut mark).as_bytes()) else {
+        return Ok(None);
+    };
+    let rest = HEAD + 4 + path.len() + NUMBER_ONLY.len_utf8();
+    let mut body = frame[4..HEAD].to_vec();
+    buffer(&mut body, path);
+    body.extend(&frame[rest..]);
+    Ok(Some(framed(&body)))
+}
+
 /// A ping.
 pub(super) fn ping() -> Vec<u8> {
     framed(&[PING_XID.to_be_bytes(), PING.to_be_bytes()].concat())
@@ -175,7 +198,7 @@ fn millis(timeout: Duration) -> i32 {
 }
 
 fn buffer(body: &mut Vec<u8>, bytes: &[u8]) {
-    // invariant: a password is 16 bytes long.
+    // invariant: passwords, paths and frames of requests are far shorter than 2 GB.
     body.extend(i32::try_from(bytes.len()).unwrap_or(0).to_be_bytes());
     body.extend(bytes);
 }
@@ -250,6 +273,23 @@ mod tests {
         }
         assert!(reply_head(&framed(&[0; 12])).is_err());
         assert!(read_connect_response(&framed(&[0; 19])).is_err());
+    }
+
+    #[test]
+    fn the_mark_is_taken_off_the_path_of_a_create_request_and_nothing_else_changes() {
+        let create = |path: &str| {
+            let mut body = [7i32.to_be_bytes(), CREATE.to_be_bytes()].concat();
+            buffer(&mut body, path.as_bytes());
+            buffer(&mut body, b"data\x01");
+            body.extend([0, 0, 0, 2]);
+            framed(&body)
+        };
+        let edited = without_mark(&create("/root/nodes/\u{1}")).unwrap();
+        assert_eq!(edited, Some(create("/root/nodes/")));
+        assert_eq!(without_mark(&create("/root/nodes/a")).unwrap(), None);
+        assert_eq!(without_mark(&create("")).unwrap(), None);
+        assert!(without_mark(&framed(&[0; 9])).is_err());
+        assert!(without_mark(&framed(&[0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 9, 1])).is_err());
     }
 
     #[test]

@@ -15,11 +15,9 @@ mod accept;
 mod carry;
 mod frames;
 mod peer;
-mod resolve;
 mod stream;
 mod tls;
 mod upstream;
-mod waiting;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -32,7 +30,7 @@ use nodepool_threads::{Mutex, Thread, Waker, activity, spawn};
 use rustix::event::{PollFd, Timespec, poll};
 
 use carry::Carrier;
-pub(super) use frames::Identity;
+pub(super) use frames::{Identity, NUMBER_ONLY};
 pub(super) use upstream::{Dialled, Dialler, Upstream};
 
 /// A running link. Dropping it ends its thread; the client must be gone before.

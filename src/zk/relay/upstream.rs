@@ -6,15 +6,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nodepool_threads::{StopToken, activity, activity_within};
+use nodepool_threads::{PatientSocket, Resolver, StopToken, activity, activity_within};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
 use super::frames::{FrameBuffer, Identity, connect_request, read_connect_response};
-use super::resolve::Resolver;
 use super::stream::Stream;
 use super::tls;
-use super::waiting::Waiting;
 use crate::config::{Server, Tls, ZooKeeperConfig};
 
 /// How long one server may take at first for each of: resolving its name, connecting, TLS with handshake. No
@@ -108,7 +106,7 @@ impl Dialler {
         self.candidates.sort_by_key(|candidate| candidate.doubtful);
         for Candidate { server, doubtful } in &mut self.candidates {
             let begin = Instant::now();
-            let answered = attempt.try_server(server, &mut self.resolver, stop);
+            let answered = attempt.try_server(server, &self.resolver, stop);
             *doubtful = (begin.elapsed() >= patience).then(Instant::now);
             match answered {
                 Ok(dialled) => {
@@ -131,12 +129,12 @@ impl Attempt<'_> {
     fn try_server(
         &self,
         server: &Server,
-        resolver: &mut Resolver,
+        resolver: &Resolver,
         stop: &StopToken,
     ) -> Result<Dialled, Vec<String>> {
         let name = server.to_string();
         let _doing = activity(format!("connecting to {name}"));
-        let addresses = resolver.resolve(server, self.patience, stop);
+        let addresses = resolver.resolve(&server.host, server.port, self.patience, stop);
         let mut failures = Vec::new();
         for address in addresses.map_err(|why| vec![format!("{name}: {why}")])? {
             if stop.is_stopped() {
@@ -154,7 +152,7 @@ impl Attempt<'_> {
     fn try_address(&self, server: &Server, address: SocketAddr, stop: &StopToken) -> Result<Dialled, String> {
         // Two steps, for connecting and for the rest.
         let _doing = activity_within(2 * self.patience, format!("shaking hands with {address}"));
-        let connected = Waiting::connect(address, self.patience, stop);
+        let connected = PatientSocket::connect(address, self.patience, stop);
         let mut socket = connected.map_err(|error| error.to_string())?;
         let request = connect_request(self.identity, self.timeout);
         let (answer, tls) = match &self.tls {
@@ -204,7 +202,7 @@ impl Attempt<'_> {
 }
 
 fn start_tls(
-    socket: &mut Waiting<'_>,
+    socket: &mut PatientSocket,
     server: &Server,
     (files, config): (&Tls, &Arc<ClientConfig>),
 ) -> Result<ClientConnection, String> {
