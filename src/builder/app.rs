@@ -13,9 +13,12 @@ use super::Identity;
 use super::crew::Crew;
 use super::event::Inbox;
 use super::manager::{NodePoolBuilder, State, Stopped};
-use super::membership::Membership;
+use super::metrics::Metrics;
+use super::window::Window;
 use crate::config::{ConfigFiles, ConfigWatch, Loaded};
-use crate::zk::{IMAGES, Images, Session, SessionThread, TreeCache};
+use crate::stats::Stats;
+use crate::window::Followed;
+use crate::zk::{Description, IMAGES, Images, Kind, Membership, Session, SessionThread, TreeCache};
 
 /// What the command line says.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +39,8 @@ pub struct NodepoolBuilderApp {
     // Dropped in this order: the stop, which ends the builder thread with its workers; then what they need.
     stop: StopSource,
     builder: Option<Thread<Stopped>>,
+    // Also kept for the builder thread, which would take its end for a stop.
+    window: Window,
     ended: Receiver<Infallible>,
     _config: ConfigWatch,
     _membership: Membership,
@@ -43,13 +48,15 @@ pub struct NodepoolBuilderApp {
 }
 
 impl NodepoolBuilderApp {
-    /// Starts the builder on a configuration that has been loaded from `files`. Does not wait for
-    /// ZooKeeper. The error says what in the configuration, on the disk or in the system stands against it.
+    /// Starts the builder on a configuration that has been loaded from `files`. Does not wait for ZooKeeper.
+    /// The error says what in the configuration, on the disk or in the system stands against it; `notice` is
+    /// told if another builder's end must be waited for.
     pub fn start(
         files: &ConfigFiles,
         loaded: Loaded,
         options: Options,
         log: &Logger,
+        notice: impl FnOnce(&str),
     ) -> Result<Self, String> {
         let config = &loaded.config;
         let zookeeper = config.require_zookeeper().map_err(|error| error.to_string())?;
@@ -61,20 +68,25 @@ impl NodepoolBuilderApp {
                 images_dir.display()
             ));
         }
-        let identity = Identity::load(&images_dir)
+        let identity = Identity::load(&images_dir, notice)
             .map_err(|error| format!("images-dir {}: {error}", images_dir.display()))?;
         let identity = Arc::new(identity);
         end_leftovers_of(&identity, log);
         let system = |error: io::Error| format!("cannot start: {error}");
 
         let (session, session_thread) = Session::start(zookeeper, log).map_err(system)?;
-        let membership = Membership::start(&session, &identity.hostname, log).map_err(system)?;
+        let entry = Description::daemon(Kind::Builder, &identity.hostname);
+        let entries = [(String::new(), entry)].into();
+        let membership = Membership::start(&session, entries, log).map_err(system)?;
         let (tree, tree_changes) = TreeCache::start(&session, IMAGES, log).map_err(system)?;
         let (crew, returns) = Crew::start(options.build_workers, options.upload_workers).map_err(system)?;
         let (tell, config_changes) = bounded(1);
         let watch = ConfigWatch::start(files.clone(), loaded.snapshot.clone(), log, tell).map_err(system)?;
         let (for_jobs, interrupter) = session.interruptible();
         let stop = StopSource::new();
+        let web_settings = Followed::new(&config.builder_webapp).map_err(system)?;
+        let (ask, questions) = bounded(1);
+        let window = Window::new(ask, &tree, &session, &web_settings, &identity, &images_dir);
         let mut inbox = Inbox {
             tree: tree_changes,
             config: config_changes,
@@ -83,8 +95,12 @@ impl NodepoolBuilderApp {
             janitor: returns.janitor,
             cleaners: returns.cleaners,
             session: session.subscribe(),
+            questions,
             stop: stop.token().stops().first().ok_or("cannot start: no stop channel")?.clone(),
         };
+        let host = Arc::clone(&identity);
+        let stats = Stats::of_environment(move || host.fqdn().to_owned(), log)
+            .map_err(|error| format!("metrics cannot be sent: {error}"))?;
         let mut builder = NodePoolBuilder {
             options,
             config: Arc::new(loaded.config.clone()),
@@ -95,10 +111,12 @@ impl NodepoolBuilderApp {
             interrupter,
             tree,
             crew,
+            metrics: Metrics::new(stats),
+            web_settings,
             log: log.clone(),
             state: State::default(),
         };
-        builder.warn_of_unknown_keys(&loaded);
+        builder.warn_of_oddities(&loaded);
         let (running, ended) = bounded(0);
         let thread = spawn("builder", "builder", move || {
             // Dropped at the end of the thread, however it ends.
@@ -109,6 +127,7 @@ impl NodepoolBuilderApp {
         Ok(Self {
             stop,
             builder: Some(thread),
+            window,
             ended,
             _config: watch,
             _membership: membership,
@@ -119,6 +138,11 @@ impl NodepoolBuilderApp {
     /// Reads as disconnected once the builder thread has ended, which only a bug makes it do by itself.
     pub fn ended(&self) -> &Receiver<Infallible> {
         &self.ended
+    }
+
+    /// For whoever wants to see how it stands.
+    pub fn window(&self) -> &Window {
+        &self.window
     }
 
     /// Stops the builder: running work is cancelled and cleaned up.

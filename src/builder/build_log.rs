@@ -3,6 +3,26 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::DiskImage;
+
+/// Where the output of an image's builds goes, and what may stand in it: the values of the image's variables
+/// as they were when the build began.
+#[derive(Debug, Clone)]
+pub struct BuildLog {
+    /// What is built.
+    pub image: Arc<DiskImage>,
+    /// The directory of all logs.
+    pub dir: PathBuf,
+}
+
+impl BuildLog {
+    /// The log of a build.
+    pub fn path(&self, id: &str) -> PathBuf {
+        path(&self.dir, &self.image.name, id)
+    }
+}
 
 /// Where a build's log is.
 pub fn path(dir: &Path, image: &str, id: &str) -> PathBuf {

@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nodepool_threads::{Interrupted, Job, StopSource, StopToken, activity_within, crash_point};
 use slog::{Logger, error, info, warn};
 
 use super::abandoned::fail_abandoned;
+use super::build_log::{self, BuildLog};
 use super::dib::{Ended, Invocation};
 use super::plan::{Reason, build_reason};
-use super::{Attempt, Identity, build_log, local_builds};
+use super::{Attempt, Identity, local_builds};
 use crate::config::DiskImage;
 use crate::model::{BuildRecord, BuildState, Image, now};
 use crate::zk::{Images, ZkError, ZkErrorKind};
@@ -18,6 +20,8 @@ use crate::zk::{Images, ZkError, ZkErrorKind};
 pub struct BuildJob {
     /// What is built.
     pub image: Arc<DiskImage>,
+    /// The build's id, once it has one.
+    pub build: Option<String>,
     /// What has failed if it fails.
     pub attempt: Attempt,
     /// Who builds.
@@ -36,6 +40,21 @@ pub struct BuildJob {
     pub cancel: Arc<StopSource>,
     /// Names the image.
     pub log: Logger,
+    /// What the build command has to show for itself, once it has run.
+    pub report: Option<BuildReport>,
+}
+
+/// What is measured of a build.
+#[derive(Debug)]
+pub struct BuildReport {
+    /// The exit code of the build command, or of the `validate-hook` that has failed.
+    pub code: i32,
+    /// How long the command took.
+    pub duration: Duration,
+    /// When it ended, in UNIX seconds.
+    pub ended: f64,
+    /// The bytes that each format takes on the disk; none if the build failed.
+    pub sizes: Vec<(String, u64)>,
 }
 
 /// What a build came to.
@@ -74,6 +93,11 @@ impl Job for BuildJob {
 }
 
 impl BuildJob {
+    /// Where the output of the build goes.
+    pub fn output(&self) -> BuildLog {
+        BuildLog { image: Arc::clone(&self.image), dir: self.log_dir.clone() }
+    }
+
     fn build(&mut self, stop: &StopToken) -> Result<BuildOutcome, ZkError> {
         let name = &self.image.name;
         if stop.is_stopped() {
@@ -97,10 +121,12 @@ impl BuildJob {
         crash_point("build-recorded");
         // Kept in the job: its outcome is logged where it comes back to.
         self.log = self.log.new(slog::o!("build" => id.clone()));
+        self.build = Some(id.clone());
         let (log, name) = (self.log.clone(), &self.image.name);
         info!(log, "building"; "reason" => reason.as_str());
 
-        let outcome = self.run_command(&id, stop, &log);
+        let (outcome, report) = self.run_command(&id, stop, &log);
+        self.report = Some(report);
         crash_point("build-written");
         let ready = matches!(outcome, BuildOutcome::Ready);
         if !ready {
@@ -149,11 +175,9 @@ impl BuildJob {
         Ok(())
     }
 
-    fn run_command(&self, id: &str, stop: &StopToken, log: &Logger) -> BuildOutcome {
+    fn run_command(&self, id: &str, stop: &StopToken, log: &Logger) -> (BuildOutcome, BuildReport) {
         let name = &self.image.name;
-        if let Err(error) = build_log::prune(&self.log_dir, name, self.log_retention) {
-            warn!(log, "cannot remove old build logs"; "directory" => %self.log_dir.display(), "reason" => %error);
-        }
+        self.remove_old_logs(log);
         let invocation = Invocation {
             image: &self.image,
             base: local_builds::base_path(&self.images_dir, name, id),
@@ -162,11 +186,15 @@ impl BuildJob {
             mark: self.identity.mark(),
         };
         let shown = invocation.log.display().to_string();
-        let ended = {
+        let begin = Instant::now();
+        let (ended, code) = {
             let _doing = activity_within(invocation.limit(), format!("running the build command of {name}"));
             invocation.run(stop)
         };
-        match ended {
+        let complete = matches!(ended, Ended::Complete);
+        let sizes = if complete { self.sizes(id) } else { Vec::new() };
+        let report = BuildReport { code, duration: begin.elapsed(), ended: now(), sizes };
+        let outcome = match ended {
             Ended::Complete => BuildOutcome::Ready,
             Ended::Incomplete(format) => {
                 error!(log, "the build command left no file"; "format" => format, "log" => shown);
@@ -176,8 +204,12 @@ impl BuildJob {
                 error!(log, "the build command failed"; "status" => %status, "log" => shown);
                 BuildOutcome::Failed
             }
+            Ended::Refused(status) => {
+                error!(log, "the validate-hook does not approve of the build"; "status" => %status, "log" => shown);
+                BuildOutcome::Failed
+            }
             Ended::NotStarted(why) => {
-                error!(log, "the build command could not be run"; "reason" => why);
+                error!(log, "a command of the build could not be run"; "reason" => why, "log" => shown);
                 BuildOutcome::Failed
             }
             Ended::Interrupted(Interrupted::DeadlinePassed) => {
@@ -189,10 +221,28 @@ impl BuildJob {
                 info!(log, "the build was cancelled");
                 BuildOutcome::Cancelled
             }
+        };
+        (outcome, report)
+    }
+
+    /// The bytes that each format takes on the disk.
+    fn sizes(&self, id: &str) -> Vec<(String, u64)> {
+        let size = |format: &String| {
+            let file = local_builds::image_file(&self.images_dir, &self.image.name, id, format);
+            Some((format.clone(), local_builds::bytes_on_disk(&file.metadata().ok()?)))
+        };
+        self.image.formats.iter().filter_map(size).collect()
+    }
+
+    fn remove_old_logs(&self, log: &Logger) {
+        let _doing = activity_within(local_builds::FILES_LIMIT, "removing old build logs");
+        if let Err(error) = build_log::prune(&self.log_dir, &self.image.name, self.log_retention) {
+            warn!(log, "cannot remove old build logs"; "directory" => %self.log_dir.display(), "reason" => %error);
         }
     }
 
     fn remove_files(&self, id: &str, log: &Logger) {
+        let _doing = activity_within(local_builds::FILES_LIMIT, "removing files");
         if let Err(error) = local_builds::remove_build(&self.images_dir, &self.image.name, id) {
             // The janitor finds them again once the record is gone.
             warn!(log, "cannot remove the files of the build"; "reason" => %error);

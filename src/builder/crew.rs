@@ -1,12 +1,14 @@
 //! The workers and what each of them is doing: who is free, and who may go next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, never};
+use nodepool_drivers::api::Progress;
 use nodepool_threads::{Finished, Pool, StopSource};
 
+use super::build_log::BuildLog;
 use super::build_worker::BuildJob;
 use super::janitor::CleanupJob;
 use super::plan::{Busy, Cleanup, Garbage};
@@ -22,6 +24,12 @@ pub(super) struct Running {
     pub(super) cancel: Arc<StopSource>,
     /// The session that its lock belongs to.
     pub(super) generation: Generation,
+    /// Since when, UNIX seconds.
+    pub(super) since: f64,
+    /// Where a build's output goes.
+    pub(super) log: Option<BuildLog>,
+    /// How far an upload is.
+    pub(super) progress: Progress,
 }
 
 /// The worker pools.
@@ -32,8 +40,10 @@ pub(super) struct Crew {
     pub(super) cleaners: Pool<CleanupJob>,
     /// What is being done for each image that anything is done for.
     pub(super) busy: BTreeMap<String, Busy>,
-    builds: BTreeMap<String, Running>,
-    uploads: BTreeMap<(String, String, String), Running>,
+    /// By image.
+    pub(super) builds: BTreeMap<String, Running>,
+    /// By image, build and provider.
+    pub(super) uploads: BTreeMap<(String, String, String), Running>,
 }
 
 /// Where the pools send finished jobs.
@@ -71,14 +81,24 @@ impl Crew {
         self.busy.is_empty()
     }
 
+    /// How many builds and uploads run.
+    pub(super) fn running(&self) -> [usize; 2] {
+        [self.builds.len(), self.uploads.len()]
+    }
+
+    /// How many of them could run at once.
+    pub(super) fn workers(&self) -> [usize; 2] {
+        [self.builders.size(), self.uploaders.size()]
+    }
+
     /// How many builds could begin now.
     pub(super) fn free_builders(&self) -> usize {
         self.builders.size().saturating_sub(self.builds.len())
     }
 
-    /// How many uploads run at the provider.
-    fn uploads_at(&self, provider: &str) -> usize {
-        self.uploads.keys().filter(|(_, _, at)| at == provider).count()
+    /// How many uploads could begin now.
+    pub(super) fn free_uploaders(&self) -> usize {
+        self.uploaders.size().saturating_sub(self.uploads.len())
     }
 
     /// Which of these uploads (image, build, provider) may go next, if any: the one whose provider has the
@@ -86,26 +106,31 @@ impl Crew {
     /// others, so that a slow provider cannot occupy all of them.
     pub(super) fn next_upload<'a>(
         &self,
-        wanted: &'a [(String, String, String)],
+        wanted: &[(&'a str, &'a str, &'a str)],
         providers: usize,
-    ) -> Option<&'a (String, String, String)> {
-        let free = self.uploaders.size().saturating_sub(self.uploads.len());
-        let next = wanted.iter().min_by_key(|(_, _, provider)| self.uploads_at(provider))?;
-        let reserved =
-            free == 1 && providers > 1 && self.uploaders.size() > 1 && self.uploads_at(&next.2) > 0;
-        (free > 0 && !reserved).then_some(next)
+    ) -> Option<(&'a str, &'a str, &'a str)> {
+        let free = self.free_uploaders();
+        if free == 0 {
+            return None;
+        }
+        let mut running: BTreeMap<&str, usize> = BTreeMap::new();
+        for (_, _, provider) in self.uploads.keys() {
+            *running.entry(provider).or_default() += 1;
+        }
+        let at = |provider: &str| running.get(provider).copied().unwrap_or(0);
+        let next = wanted.iter().min_by_key(|(_, _, provider)| at(provider))?;
+        let reserved = free == 1 && providers > 1 && self.uploaders.size() > 1 && at(next.2) > 0;
+        (!reserved).then_some(*next)
     }
 
-    /// Whether the clean-up may go now.
-    pub(super) fn may_clean(&self, cleanup: &Cleanup) -> bool {
-        let running = || self.busy.values().flat_map(|busy| &busy.cleanups);
-        match at_provider(cleanup) {
-            None => running().filter(|other| at_provider(other).is_none()).count() < self.janitor.size(),
-            Some(provider) => {
-                running().filter(|other| at_provider(other).is_some()).count() < self.cleaners.size()
-                    && !running().any(|other| at_provider(other) == Some(provider))
-            }
+    /// The workers that are free to clean up.
+    pub(super) fn room_to_clean(&self) -> Room {
+        let mut room =
+            Room { janitors: self.janitor.size(), cleaners: self.cleaners.size(), taken: BTreeSet::new() };
+        for cleanup in self.busy.values().flat_map(|busy| &busy.cleanups) {
+            room.take(cleanup);
         }
+        room
     }
 
     /// Notes that a build has begun.
@@ -170,6 +195,42 @@ impl Crew {
         self.uploaders.stop_jobs();
         self.janitor.stop_jobs();
         self.cleaners.stop_jobs();
+    }
+}
+
+/// How many clean-ups may begin.
+pub(super) struct Room {
+    /// Of those that ask no provider.
+    janitors: usize,
+    /// Of those that ask one.
+    cleaners: usize,
+    /// The providers that are being asked: one question at a time.
+    taken: BTreeSet<String>,
+}
+
+impl Room {
+    /// Whether none may begin.
+    pub(super) fn is_gone(&self) -> bool {
+        self.janitors == 0 && self.cleaners == 0
+    }
+
+    /// Whether this one may begin.
+    pub(super) fn is_for(&self, cleanup: &Cleanup) -> bool {
+        match at_provider(cleanup) {
+            None => self.janitors > 0,
+            Some(provider) => self.cleaners > 0 && !self.taken.contains(provider),
+        }
+    }
+
+    /// Gives it a worker.
+    pub(super) fn take(&mut self, cleanup: &Cleanup) {
+        match at_provider(cleanup) {
+            None => self.janitors = self.janitors.saturating_sub(1),
+            Some(provider) => {
+                self.cleaners = self.cleaners.saturating_sub(1);
+                self.taken.insert(provider.to_owned());
+            }
+        }
     }
 }
 

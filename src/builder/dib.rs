@@ -9,13 +9,22 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use nodepool_threads::{ChildGroup, Interrupted, Mark, StopToken, crash_point};
+use nodepool_threads::{ChildGroup, Interrupted, Mark, StopToken, activity, activity_within, crash_point};
 
+use super::local_builds::with_suffix;
 use crate::config::DiskImage;
 
 /// How long a build command that is told to end may take to clean up after itself: it has loop devices and
 /// mounts. Well below the ten seconds that a stopping daemon has.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long it may take to open the log of a build, unless its disk hangs.
+const LOG_LIMIT: Duration = Duration::from_secs(10);
+
+/// The exit codes of a shell for a program that it cannot run.
+const CANNOT_RUN: i32 = 126;
+const NOT_FOUND: i32 = 127;
+/// The exit code of a command that has none.
+const UNKNOWN: i32 = -1;
 
 /// What the command needs besides the image's configuration.
 #[derive(Debug)]
@@ -41,6 +50,8 @@ pub enum Ended {
     Incomplete(String),
     /// By itself, with an error.
     Failed(ExitStatus),
+    /// By itself and with all files, but the `validate-hook` did not approve of them.
+    Refused(ExitStatus),
     /// It did not end in time, or was told to stop.
     Interrupted(Interrupted),
     /// It could not be started, or its log could not be written.
@@ -63,71 +74,99 @@ impl Invocation<'_> {
         arguments
     }
 
-    /// Runs the command to its end, at most until `stop` ends it.
-    pub fn run(&self, stop: &StopToken) -> Ended {
-        let log = match self.open_log() {
-            Ok(log) => log,
-            Err(error) => return Ended::NotStarted(format!("cannot write {}: {error}", self.log.display())),
+    /// Runs the command to its end, and then the `validate-hook`, at most until `stop` ends it or `build-timeout` has
+    /// passed. With the exit code, as the last line of the log has it: a signal is its negative number, as in the
+    /// original.
+    pub fn run(&self, stop: &StopToken) -> (Ended, i32) {
+        let stop = stop.deadline_in(self.image.build_timeout);
+        let (ended, code) = match self.build(&stop).and_then(|()| self.validate(&stop)) {
+            Ok(()) => (Ended::Complete, 0),
+            Err(ended) => ended,
         };
-        let arguments = self.arguments();
-        let Some((program, rest)) = arguments.split_first() else {
-            return Ended::NotStarted("dib-cmd is empty".to_owned());
+        self.note(&format!("Exit code: {code}"));
+        (ended, code)
+    }
+
+    fn build(&self, stop: &StopToken) -> Result<(), (Ended, i32)> {
+        self.step("build", &self.arguments(), stop)?;
+        let Some(format) = self.image.formats.iter().find(|format| !self.file(format).is_file()) else {
+            return Ok(());
         };
-        let started = log.try_clone().and_then(|errors| {
-            let mut command = Command::new(program);
-            command.args(rest).stdin(Stdio::null()).stdout(log).stderr(errors);
-            command.env("DIB_RELEASE", &self.image.release).env("DIB_IMAGE_NAME", &self.image.name);
-            command.env("DIB_IMAGE_FILENAME", &self.base);
-            if let Some(elements) = self.elements_dir {
-                command.env("ELEMENTS_PATH", elements);
+        self.note(&format!("The build command left no file of the format {format}"));
+        Err((Ended::Incomplete(format.clone()), 0))
+    }
+
+    /// Runs the `validate-hook`, if there is one, with the files as its last arguments.
+    fn validate(&self, stop: &StopToken) -> Result<(), (Ended, i32)> {
+        let hook = &self.image.validate_hook;
+        if hook.is_empty() {
+            return Ok(());
+        }
+        self.note(&format!("Running the validate-hook: {}", hook.join(" ")));
+        let _doing = activity(format!("running the validate-hook of {}", self.image.name));
+        let files = self.image.formats.iter().map(|format| self.file(format).into_os_string());
+        let arguments: Vec<OsString> = hook.iter().map(OsString::from).chain(files).collect();
+        self.step("validate", &arguments, stop).map_err(|(ended, code)| match ended {
+            Ended::Failed(status) => {
+                self.note("The validate-hook does not approve of the build");
+                (Ended::Refused(status), code)
             }
-            // Last, because an operator's own variables are meant to win.
-            command.envs(&self.image.env_vars);
-            self.mark.put_on(&mut command);
-            ChildGroup::spawn(&mut command, "build")
-        });
-        let mut child = match started {
-            Ok(child) => child,
-            Err(error) => {
-                let why = format!("cannot run {}: {error}", Path::new(program).display());
-                // The number that a shell would give.
-                let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
-                self.note(&format!("{why}\nExit code: {code}"));
-                return Ended::NotStarted(why);
-            }
-        };
-        crash_point("build-started");
-        let limit = self.image.build_timeout;
-        match child.wait(&stop.deadline_in(limit)) {
-            Ok(Ok(status)) => {
-                let missing = self.missing_format().filter(|_| status.success());
-                if let Some(format) = &missing {
-                    self.note(&format!("The build command left no file of the format {format}"));
-                }
-                self.note(&describe(status));
-                match missing {
-                    Some(format) => Ended::Incomplete(format),
-                    None if status.success() => Ended::Complete,
-                    None => Ended::Failed(status),
-                }
-            }
+            other => (other, code),
+        })
+    }
+
+    /// Runs one program to its end, with its output in the log.
+    fn step(&self, name: &str, arguments: &[OsString], stop: &StopToken) -> Result<(), (Ended, i32)> {
+        let log = self.open_log().map_err(|error| {
+            (Ended::NotStarted(format!("cannot write {}: {error}", self.log.display())), CANNOT_RUN)
+        })?;
+        let mut child = self.spawn(name, arguments, log).map_err(|error| {
+            let program = arguments.first().cloned().unwrap_or_default();
+            let why = format!("cannot run {}: {error}", Path::new(&program).display());
+            self.note(&why);
+            let missing = error.kind() == io::ErrorKind::NotFound;
+            (Ended::NotStarted(why), if missing { NOT_FOUND } else { CANNOT_RUN })
+        })?;
+        crash_point(&format!("{name}-started"));
+        match child.wait(stop) {
+            Ok(Ok(status)) if status.success() => Ok(()),
+            Ok(Ok(status)) => Err((Ended::Failed(status), exit_code(status))),
             Ok(Err(error)) => {
-                let why = format!("cannot wait for the build command: {error}");
+                let why = format!("cannot wait for the {name} command: {error}");
                 self.note(&why);
-                Ended::NotStarted(why)
+                Err((Ended::NotStarted(why), UNKNOWN))
             }
             Err(why) => {
                 let ended = child.terminate(GRACE);
                 self.note(&match why {
                     Interrupted::DeadlinePassed => {
-                        format!("Build timeout: ended after {} s", limit.as_secs())
+                        format!("Build timeout: ended after {} s", self.image.build_timeout.as_secs())
                     }
                     Interrupted::Stopped => "Build cancelled".to_owned(),
                 });
-                self.note(&ended.map_or_else(|error| error.to_string(), describe));
-                Ended::Interrupted(why)
+                if let Err(error) = &ended {
+                    self.note(&error.to_string());
+                }
+                Err((Ended::Interrupted(why), ended.map_or(UNKNOWN, exit_code)))
             }
         }
+    }
+
+    fn spawn(&self, name: &str, arguments: &[OsString], log: File) -> io::Result<ChildGroup> {
+        let Some((program, rest)) = arguments.split_first() else {
+            return Err(io::Error::other("the command is empty"));
+        };
+        let mut command = Command::new(program);
+        command.args(rest).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.env("DIB_RELEASE", &self.image.release).env("DIB_IMAGE_NAME", &self.image.name);
+        command.env("DIB_IMAGE_FILENAME", &self.base);
+        if let Some(elements) = self.elements_dir {
+            command.env("ELEMENTS_PATH", elements);
+        }
+        // Last, because an operator's own variables are meant to win.
+        command.envs(&self.image.env_vars);
+        self.mark.put_on(&mut command);
+        ChildGroup::spawn(&mut command, name)
     }
 
     /// How long [`Invocation::run`] takes at most.
@@ -136,6 +175,7 @@ impl Invocation<'_> {
     }
 
     fn open_log(&self) -> io::Result<File> {
+        let _doing = activity_within(LOG_LIMIT, "opening the build's log");
         if let Some(dir) = self.log.parent() {
             std::fs::create_dir_all(dir)?;
         }
@@ -143,14 +183,9 @@ impl Invocation<'_> {
         OpenOptions::new().create(true).append(true).open(&self.log)
     }
 
-    fn missing_format(&self) -> Option<String> {
-        let file = |format: &str| {
-            let mut path = self.base.clone().into_os_string();
-            path.push(".");
-            path.push(format);
-            PathBuf::from(path)
-        };
-        self.image.formats.iter().find(|format| !file(format).is_file()).cloned()
+    /// The file of a format.
+    fn file(&self, format: &str) -> PathBuf {
+        with_suffix(&self.base, format)
     }
 
     /// Adds a line to the build's log.
@@ -160,10 +195,8 @@ impl Invocation<'_> {
     }
 }
 
-/// The last line of a build's log. As the original prints it, a signal is its negative number.
-fn describe(status: ExitStatus) -> String {
-    let code = status.code().or_else(|| status.signal().map(|signal| -signal)).unwrap_or(-1);
-    format!("Exit code: {code}")
+fn exit_code(status: ExitStatus) -> i32 {
+    status.code().or_else(|| status.signal().map(|signal| -signal)).unwrap_or(UNKNOWN)
 }
 
 #[cfg(test)]
@@ -191,14 +224,16 @@ mod tests {
         }
     }
 
+    /// How it ended, and the log, of which the last line has the code.
     fn run(name: &str, command: &[&str], change: impl FnOnce(&mut DiskImage)) -> (Ended, String) {
         let dir = std::env::temp_dir().join(format!("dib-{name}-{}", std::process::id()));
         let mut image = image(command);
         change(&mut image);
         let source = StopSource::new();
         let mark = Mark::new("NODEPOOL_DIB_TEST", "test");
-        let ended = invocation(&image, &mark, &dir).run(&source.token());
+        let (ended, code) = invocation(&image, &mark, &dir).run(&source.token());
         let log = std::fs::read_to_string(dir.join("logs/x.log")).unwrap();
+        assert!(log.ends_with(&format!("Exit code: {code}\n")), "{code}: {log}");
         std::fs::remove_dir_all(dir).unwrap();
         (ended, log)
     }
@@ -247,6 +282,35 @@ mod tests {
         let (ended, log) = run("denied", &["/proc/self/status"], |_| ());
         assert!(matches!(ended, Ended::NotStarted(_)));
         assert!(log.contains("Permission denied"), "{log}");
+    }
+
+    #[test]
+    fn the_validate_hook_has_the_last_word() {
+        let build = ["sh", "-c", "touch $DIB_IMAGE_FILENAME.raw $DIB_IMAGE_FILENAME.qcow2"];
+        let hook = |script: &str| ["sh", "-c", script, "hook"].map(str::to_owned).into();
+        let (ended, log) = run("approved", &build, |image| {
+            image.validate_hook =
+                hook("test -f $1 && test -f $2 && basename -a \"$@\" && echo $DIB_IMAGE_NAME");
+        });
+        assert!(matches!(ended, Ended::Complete), "{ended:?}");
+        assert!(log.ends_with("hook\ndebian-1.qcow2\ndebian-1.raw\ndebian\nExit code: 0\n"), "{log}");
+        let (ended, log) = run("refused", &build, |image| image.validate_hook = hook("echo no boot; exit 7"));
+        assert!(matches!(ended, Ended::Refused(status) if status.code() == Some(7)), "{ended:?}");
+        assert!(
+            log.ends_with("no boot\nThe validate-hook does not approve of the build\nExit code: 7\n"),
+            "{log}"
+        );
+        let (ended, _) =
+            run("no-hook", &build, |image| image.validate_hook = vec!["/no/such/hook".to_owned()]);
+        assert!(matches!(ended, Ended::NotStarted(why) if why.starts_with("cannot run /no/such/hook: ")));
+        let (ended, _) = run("slow-hook", &build, |image| {
+            image.validate_hook = hook("sleep 600");
+            image.build_timeout = Duration::from_millis(300);
+        });
+        assert!(matches!(ended, Ended::Interrupted(Interrupted::DeadlinePassed)), "{ended:?}");
+        // A build that has failed is not validated.
+        let (_, log) = run("failed", &["false"], |image| image.validate_hook = hook("echo hooked"));
+        assert_eq!(log, "Exit code: 1\n");
     }
 
     #[test]

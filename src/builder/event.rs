@@ -9,6 +9,7 @@ use nodepool_threads::Finished;
 use super::build_worker::BuildJob;
 use super::janitor::CleanupJob;
 use super::upload_worker::UploadJob;
+use super::window::Question;
 use crate::config::{ConfigError, Loaded};
 use crate::zk::Changes;
 
@@ -28,6 +29,8 @@ pub(super) enum Event {
     ConfigUnwatched,
     /// The session's status has changed.
     Session,
+    /// Somebody wants to know how it stands.
+    Question(Question),
     /// The deadline has come.
     Deadline,
     /// The daemon stops.
@@ -43,6 +46,7 @@ pub(super) struct Inbox {
     pub(super) janitor: Receiver<Finished<CleanupJob>>,
     pub(super) cleaners: Receiver<Finished<CleanupJob>>,
     pub(super) session: Receiver<()>,
+    pub(super) questions: Receiver<Question>,
     pub(super) stop: Receiver<Infallible>,
 }
 
@@ -65,6 +69,7 @@ impl Inbox {
                 }
             },
             recv(self.session) -> changed => changed.ok().map(|()| Event::Session),
+            recv(self.questions) -> question => question.ok().map(Event::Question),
             default(deadline.saturating_duration_since(Instant::now())) => Some(Event::Deadline),
         };
         event.unwrap_or(Event::Stop)

@@ -1,7 +1,7 @@
 //! What has failed lately, and when it may be tried again: longer after each failure, and never at the
 //! same moment as everybody else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a failure is remembered that was not repeated: longer than any pause and any build.
 const MEMORY: f64 = 2.0 * 24.0 * 3600.0;
@@ -40,13 +40,18 @@ impl Attempt {
         }
     }
 
+    /// The image that it belongs to, if it belongs to one.
+    fn image(&self) -> Option<&str> {
+        match self {
+            Self::Build(name, _) | Self::Upload(name, _) => Some(name),
+            Self::Clean(cleanup) => Some(&cleanup.image),
+            Self::Open(_) => None,
+        }
+    }
+
     /// Whether it belongs to `image`.
     fn is_of(&self, image: &str) -> bool {
-        match self {
-            Self::Build(name, _) | Self::Upload(name, _) => name == image,
-            Self::Clean(cleanup) => cleanup.image == image,
-            Self::Open(_) => false,
-        }
+        self.image() == Some(image)
     }
 
     /// Whether it needs `provider`.
@@ -82,7 +87,7 @@ impl Failures {
         let not_before = held.max(now + pause);
         let failure = Failure { failed: failed.saturating_add(1), in_vain: 0, not_before };
         self.0.insert(attempt, failure);
-        pause
+        not_before - now
     }
 
     /// Allows no attempt before `time`, whatever else is noted.
@@ -126,9 +131,18 @@ impl Failures {
         self.0.retain(|attempt, _| !attempt.is_of(image));
     }
 
-    /// Forgets a provider's failures: its configuration has changed, or it is gone.
-    pub fn forget_provider(&mut self, provider: &str) {
-        self.0.retain(|attempt, _| !attempt.is_at(provider));
+    /// Forgets a provider's failures: its configuration has changed, or it is gone. Returns the images that
+    /// have waited because of them.
+    pub fn forget_provider(&mut self, provider: &str) -> BTreeSet<String> {
+        let mut images = BTreeSet::new();
+        self.0.retain(|attempt, _| {
+            let goes = attempt.is_at(provider);
+            if goes {
+                images.extend(attempt.image().map(str::to_owned));
+            }
+            !goes
+        });
+        images
     }
 
     /// Forgets what was not repeated for a long time: most builds and uploads come and go for good.
@@ -141,6 +155,17 @@ impl Failures {
             };
             now <= failure.not_before + memory
         });
+    }
+
+    /// What has failed and not succeeded since, how often in a row, and when it may be tried again.
+    pub fn standing(&self) -> impl Iterator<Item = (&Attempt, u32, f64)> {
+        let failed = self.0.iter().filter(|(_, failure)| failure.failed > 0);
+        failed.map(|(attempt, failure)| (attempt, failure.failed, failure.not_before))
+    }
+
+    /// Whether the attempt has failed and not succeeded since.
+    pub fn stands(&self, attempt: &Attempt) -> bool {
+        self.0.get(attempt).is_some_and(|failure| failure.failed > 0)
     }
 
     /// When the attempt may be made; `None` if at any time.
@@ -178,6 +203,15 @@ mod tests {
         failures.put_off(attempt.clone(), 1000.0);
         failures.forget_old(1100.0);
         assert_eq!(failures.not_before(&attempt), None);
+    }
+
+    #[test]
+    fn the_pause_that_is_told_is_the_one_that_is_kept() {
+        let mut failures = Failures::default();
+        let attempt = Attempt::Upload("debian".to_owned(), "cloud".to_owned());
+        failures.hold_off(attempt.clone(), 160.0);
+        assert_eq!(failures.failed(attempt.clone(), 100.0), 60.0);
+        assert_eq!(failures.not_before(&attempt), Some(160.0));
     }
 
     #[test]
@@ -242,7 +276,9 @@ mod tests {
         }
         failures.failed(Attempt::Clean(cleanup), 100.0);
         failures.failed(Attempt::build("debian", None, 0), 100.0);
-        failures.forget_provider("cloud");
+        failures.failed(Attempt::Upload("fedora".to_owned(), "other".to_owned()), 100.0);
+        assert_eq!(failures.forget_provider("cloud").into_iter().collect::<Vec<_>>(), ["debian"]);
+        failures.forget_image("fedora");
         assert_eq!(failures.0.len(), 3);
         failures.forget_image("debian");
         assert_eq!(failures.0.into_keys().collect::<Vec<_>>(), [Attempt::Open("other".to_owned())]);

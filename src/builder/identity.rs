@@ -2,16 +2,17 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
-use std::net::ToSocketAddrs as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded};
-use nodepool_threads::{Mark, StopSource, spawn};
+use nodepool_threads::{Mark, StopSource, activity};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use uuid::Uuid;
+
+use crate::host_name::HostName;
 
 /// The builder's names.
 #[derive(Debug)]
@@ -20,12 +21,11 @@ pub struct Identity {
     pub builder_id: String,
     /// The host name.
     pub hostname: String,
+    /// The host's names.
+    pub host: Arc<HostName>,
     mark: Mark,
-    fqdn: OnceLock<String>,
     /// Holds the lock that keeps other builders out of the images directory.
     _lock: File,
-    /// Where the resolver's answer arrives.
-    resolved: Receiver<Option<String>>,
 }
 
 /// The variable by which the processes of this builder's builds and hooks are known.
@@ -33,14 +33,11 @@ const MARK: &str = "NODEPOOL_BUILDER";
 /// How long another builder may take to be gone: one that was just killed still holds its lock for a moment.
 const PREDECESSOR_LIMIT: Duration = Duration::from_secs(3);
 
-/// How long to wait for the system's resolver.
-const RESOLVER_LIMIT: Duration = Duration::from_secs(2);
-
 impl Identity {
     /// Reads the builder's id, or makes one on the first start, and keeps every other builder out of the images
-    /// directory for as long as the value lives.
-    pub fn load(images_dir: &Path) -> io::Result<Self> {
-        let lock = lock(images_dir)?;
+    /// directory for as long as the value lives. `notice` is called if that one must be waited for.
+    pub fn load(images_dir: &Path, notice: impl FnOnce(&str)) -> io::Result<Self> {
+        let lock = lock(images_dir, notice)?;
         let file = images_dir.join("builder_id.txt");
         let builder_id = match fs::read_to_string(&file) {
             Ok(text) if !text.trim().is_empty() => text.trim().to_owned(),
@@ -48,17 +45,10 @@ impl Identity {
             Err(error) if error.kind() == ErrorKind::NotFound => create(&file)?,
             Err(error) => return Err(error),
         };
-        let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let (tell, resolved) = bounded(1);
-        let name = hostname.clone();
-        let resolver = spawn("host-name", "name resolver", move || {
-            // Nobody may be waiting any more.
-            let _ = tell.send(qualify(&name));
-        })?;
-        // The system's resolver knows no deadline. It holds nothing, so nobody waits for its end.
-        std::mem::forget(resolver);
+        let host = Arc::new(HostName::look_up()?);
+        let hostname = host.name().to_owned();
         let mark = Mark::new(MARK, &builder_id);
-        Ok(Self { builder_id, hostname, mark, fqdn: OnceLock::new(), _lock: lock, resolved })
+        Ok(Self { builder_id, hostname, host, mark, _lock: lock })
     }
 
     /// What all processes of this builder's builds and hooks are known by.
@@ -69,23 +59,34 @@ impl Identity {
     /// The fully qualified host name, or the host name where the system's resolver does not know more. The
     /// first call may have to wait for that.
     pub fn fqdn(&self) -> &str {
-        self.fqdn.get_or_init(|| {
-            let answer = self.resolved.recv_timeout(RESOLVER_LIMIT).ok().flatten();
-            answer.unwrap_or_else(|| self.hostname.clone())
-        })
+        self.host.full()
     }
 }
 
 /// Two builders with one id would take each other's running builds for what a dead one has left.
-fn lock(images_dir: &Path) -> io::Result<File> {
+fn lock(images_dir: &Path, notice: impl FnOnce(&str)) -> io::Result<File> {
     let lock = File::open(images_dir)?;
     let source = StopSource::new();
     let patience = source.token().deadline_in(PREDECESSOR_LIMIT);
+    let limit = PREDECESSOR_LIMIT.as_secs();
+    let _doing = activity("locking the images-dir");
+    let mut notice = Some(notice);
     loop {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) if patience.wait(Duration::from_millis(20)).is_ok() => {}
+            Err(Errno::WOULDBLOCK) if patience.wait(Duration::from_millis(20)).is_ok() => {
+                if let Some(notice) = notice.take() {
+                    let (shown, holder) = (images_dir.display(), holder(&lock));
+                    notice(&format!(
+                        "another builder{holder} has the images-dir {shown}: waiting up to {limit} s for its end"
+                    ));
+                }
+            }
             Err(Errno::WOULDBLOCK) => {
-                let why = "another builder is running on it; each needs an images-dir of its own";
+                let why = format!(
+                    "another builder is running on it{}, and has not ended within {limit} s: stop that one, or give \
+                     each builder an images-dir of its own",
+                    holder(&lock)
+                );
                 return Err(io::Error::new(ErrorKind::ResourceBusy, why));
             }
             // Some network file systems have no locks, or none on directories. There, only the operator can
@@ -94,6 +95,24 @@ fn lock(images_dir: &Path) -> io::Result<File> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Who has the file locked, as ` (process 4711)`; nothing if the kernel does not tell: a process of another
+/// container, or of another host.
+fn holder(file: &File) -> String {
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    let pid = file.metadata().ok().and_then(|data| holder_in(&locks, data.dev(), data.ino()));
+    pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+}
+
+/// The process that holds a lock on the file, from `/proc/locks` (proc(5)).
+fn holder_in(locks: &str, dev: u64, inode: u64) -> Option<u32> {
+    let file = format!("{:02x}:{:02x}:{inode}", rustix::fs::major(dev), rustix::fs::minor(dev));
+    locks.lines().find_map(|line| {
+        let fields: Vec<_> = line.split_ascii_whitespace().collect();
+        let [_, "FLOCK", _, _, pid, at, ..] = fields.as_slice() else { return None };
+        pid.parse().ok().filter(|pid| *at == file && *pid > 0)
+    })
 }
 
 fn create(file: &Path) -> io::Result<String> {
@@ -107,18 +126,6 @@ fn create(file: &Path) -> io::Result<String> {
     Ok(id)
 }
 
-/// The canonical name of the host's own address.
-fn qualify(hostname: &str) -> Option<String> {
-    if hostname.contains('.') {
-        return Some(hostname.to_owned());
-    }
-    let address = (hostname, 0).to_socket_addrs().ok()?.next()?.ip();
-    // An address that only this machine has says nothing about its name.
-    dns_lookup::lookup_addr(&address)
-        .ok()
-        .filter(|name| name.contains('.') && name != "localhost.localdomain")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,18 +134,33 @@ mod tests {
     fn the_id_is_made_once() {
         let dir = std::env::temp_dir().join(format!("identity-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
-        let first = Identity::load(&dir).unwrap();
+        let nothing_to_wait_for = |notice: &str| panic!("{notice}");
+        let first = Identity::load(&dir, nothing_to_wait_for).unwrap();
         assert_eq!(Uuid::parse_str(&first.builder_id).unwrap().get_version_num(), 4);
-        let second = Identity::load(&dir).unwrap_err();
-        assert!(second.to_string().contains("another builder is running"), "{second}");
+        let mut said = Vec::new();
+        let second = Identity::load(&dir, |notice| said.push(notice.to_owned())).unwrap_err().to_string();
+        let own = format!("(process {})", std::process::id());
+        assert!(second.contains("another builder is running") && second.contains(&own), "{second}");
+        assert!(said.len() == 1 && said[0].contains("up to 3 s") && said[0].contains(&own), "{said:?}");
         let id = first.builder_id.clone();
         drop(first);
-        let first = Identity::load(&dir).unwrap();
+        let first = Identity::load(&dir, nothing_to_wait_for).unwrap();
         assert_eq!(first.builder_id, id);
         assert!(!first.fqdn().is_empty());
         drop(first);
         fs::write(dir.join("builder_id.txt"), "from-the-original\n").unwrap();
-        assert_eq!(Identity::load(&dir).unwrap().builder_id, "from-the-original");
+        assert_eq!(Identity::load(&dir, nothing_to_wait_for).unwrap().builder_id, "from-the-original");
         fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn the_holder_of_a_lock_is_found_among_all_of_the_machine() {
+        let locks = "1: POSIX  ADVISORY  WRITE 7 fd:01:42 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 8 fd:01:43 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 0 fd:01:42 0 EOF\n\
+                     4: FLOCK  ADVISORY  WRITE 9 fd:01:42 0 EOF\n\
+                     4: -> FLOCK  ADVISORY  WRITE 10 fd:01:42 0 EOF\n";
+        let dev = rustix::fs::makedev(0xfd, 1);
+        assert_eq!([42, 43, 44].map(|inode| holder_in(locks, dev, inode)), [Some(9), Some(8), None]);
     }
 }

@@ -20,8 +20,6 @@ use crate::zk::{Images, Lock, ZkError};
 
 /// How long a provider may take to delete an image.
 const DELETE_LIMIT: Duration = Duration::from_secs(600);
-/// How long it may take to remove the files of a build, unless the disk hangs.
-const FILES_LIMIT: Duration = Duration::from_secs(60);
 
 /// An ordered clean-up.
 pub struct CleanupJob {
@@ -101,7 +99,7 @@ impl CleanupJob {
     fn remove_files(&self) -> CleanupOutcome {
         let Cleanup { image, build, .. } = &self.cleanup;
         info!(self.log, "removing the files of a build");
-        let _doing = activity_within(FILES_LIMIT, "removing files");
+        let _doing = activity_within(local_builds::FILES_LIMIT, "removing files");
         local_builds::remove_build(&self.images_dir, image, build)
             .map(|()| Done::Removed)
             .map_err(|error| error.to_string())
@@ -135,7 +133,7 @@ impl CleanupJob {
             }
         }
         info!(self.log, "removing a format that every provider has"; "format" => format);
-        let _doing = activity_within(FILES_LIMIT, "removing files");
+        let _doing = activity_within(local_builds::FILES_LIMIT, "removing files");
         local_builds::remove_format(&self.images_dir, image, build, format)
             .map(|()| Done::Removed)
             .map_err(|error| error.to_string())

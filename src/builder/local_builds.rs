@@ -6,7 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long it may take to remove the files of a build or to read its checksums, unless the disk hangs.
+pub const FILES_LIMIT: Duration = Duration::from_secs(60);
 
 /// The formats on this disk, by image and build.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +32,35 @@ impl LocalBuilds {
             }
         }
         Ok(found)
+    }
+
+    /// The images that have other files there.
+    pub fn differing<'a>(&'a self, there: &'a Self) -> impl Iterator<Item = &'a String> {
+        let changed = self.0.iter().filter(|(image, builds)| there.0.get(*image) != Some(builds));
+        let new = there.0.keys().filter(|image| !self.0.contains_key(*image));
+        changed.map(|(image, _)| image).chain(new)
+    }
+
+    /// Notes the files that a build has left.
+    pub fn add(&mut self, image: &str, id: &str, formats: impl IntoIterator<Item = String>) {
+        let build = self.0.entry(image.to_owned()).or_default().entry(id.to_owned()).or_default();
+        build.extend(formats);
+    }
+
+    /// Notes that all files of a build are removed.
+    pub fn forget(&mut self, image: &str, id: &str) {
+        let Some(builds) = self.0.get_mut(image) else { return };
+        builds.remove(id);
+        if builds.is_empty() {
+            self.0.remove(image);
+        }
+    }
+
+    /// Notes that the file of one format is removed.
+    pub fn forget_format(&mut self, image: &str, id: &str, format: &str) {
+        if let Some(formats) = self.0.get_mut(image).and_then(|builds| builds.get_mut(id)) {
+            formats.remove(format);
+        }
     }
 
     /// A set of builds for a table test: image, build and formats.
@@ -88,7 +122,20 @@ pub fn base_path(images_dir: &Path, image: &str, id: &str) -> PathBuf {
 
 /// The file of a build in a format.
 pub fn image_file(images_dir: &Path, image: &str, id: &str, format: &str) -> PathBuf {
-    images_dir.join(format!("{image}-{id}.{format}"))
+    with_suffix(&base_path(images_dir, image, id), format)
+}
+
+/// The path with `.suffix` behind it, whatever dots it has.
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(".");
+    path.push(suffix);
+    path.into()
+}
+
+/// The bytes that a file takes on the disk. Not its length: a raw image has holes.
+pub fn bytes_on_disk(file: &fs::Metadata) -> u64 {
+    file.blocks() * 512
 }
 
 /// Removes every file of a build. Files that are not there count as removed.
@@ -135,10 +182,7 @@ fn remove_where(images_dir: &Path, wanted: impl Fn(&str) -> bool) -> io::Result<
 
 /// The digest in a checksum file beside an image file: the first word. `None` if there is no such file.
 pub fn checksum(image_file: &Path, kind: &str) -> io::Result<Option<String>> {
-    let mut path = image_file.as_os_str().to_owned();
-    path.push(".");
-    path.push(kind);
-    match fs::read_to_string(&path) {
+    match fs::read_to_string(with_suffix(image_file, kind)) {
         Ok(text) => Ok(text.split_whitespace().next().map(str::to_ascii_lowercase)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -186,11 +230,16 @@ mod tests {
         assert_eq!(checksum(&file, "md5").unwrap().unwrap(), "0a12");
         assert_eq!(checksum(&file, "sha1").unwrap(), None);
 
+        let mut noted = found;
         remove_format(&dir, "debian", ID, "qcow2").unwrap();
-        assert!(!LocalBuilds::scan(&dir).unwrap().has_format("debian", ID, "qcow2"));
-        assert!(LocalBuilds::scan(&dir).unwrap().has_format("debian", ID, "raw"));
+        noted.forget_format("debian", ID, "qcow2");
+        assert_eq!(noted, LocalBuilds::scan(&dir).unwrap());
+        assert!(!noted.has_format("debian", ID, "qcow2") && noted.has_format("debian", ID, "raw"));
         remove_build(&dir, "debian", ID).unwrap();
         remove_build(&dir, "debian", ID).unwrap();
+        noted.forget("debian", ID);
+        noted.forget("debian", ID);
+        assert_eq!(noted, LocalBuilds::scan(&dir).unwrap());
         let mut left: Vec<_> = fs::read_dir(&dir)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -198,5 +247,21 @@ mod tests {
         left.sort();
         assert_eq!(left, ["builder_id.txt".to_owned(), other]);
         fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn only_images_whose_files_are_other_ones_differ() {
+        let old =
+            LocalBuilds::of(&[("a", "1", &["raw"]), ("b", "1", &["raw"]), ("c", "1", &[]), ("d", "1", &[])]);
+        let mut new = LocalBuilds::of(&[
+            ("a", "1", &["raw"]),
+            ("b", "1", &["raw", "vhd"]),
+            ("c", "2", &[]),
+            ("e", "1", &[]),
+        ]);
+        assert_eq!(old.differing(&new).collect::<Vec<_>>(), ["b", "c", "d", "e"]);
+        new.add("f", "1", ["raw".to_owned()]);
+        assert!(new.has_format("f", "1", "raw"));
+        assert_eq!(new.differing(&new).count(), 0);
     }
 }

@@ -7,18 +7,24 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nodepool_threads::{activity_within, trim_memory};
+use nodepool_threads::{activity, activity_within, trim_memory};
 use slog::{Logger, error, info, warn};
 
+use super::agenda::{Agenda, Planned};
 use super::crew::Crew;
+use super::edit;
 use super::event::{Event, Inbox};
 use super::failures::{Attempt, Failures};
+use super::free_space::FreeSpace;
 use super::local_builds::LocalBuilds;
-use super::plan::{Busy, Facts, Plan, plan};
+use super::metrics::Metrics;
+use super::plan::{Busy, Facts, plan};
 use super::providers::OpenProviders;
+use super::window::{FailureCounts, Reason};
 use super::{Identity, Options};
-use crate::config::{Config, ConfigError, Loaded, same_provider};
+use crate::config::{BuilderWebApp, Config, ConfigError, Loaded};
 use crate::model::{Image, now};
+use crate::window::Followed;
 use crate::zk::{Changes, Generation, Images, Interrupter, Session, TreeCache, decode_image};
 
 /// How long the work on one event may take: it makes no call.
@@ -44,6 +50,9 @@ pub(super) struct NodePoolBuilder {
     pub(super) images: Images,
     pub(super) tree: TreeCache,
     pub(super) crew: Crew,
+    pub(super) metrics: Metrics,
+    /// What the status pages follow.
+    pub(super) web_settings: Followed<BuilderWebApp>,
     pub(super) log: Logger,
     pub(super) state: State,
 }
@@ -54,25 +63,21 @@ pub(super) struct State {
     pub(super) providers: OpenProviders,
     pub(super) local: LocalBuilds,
     pub(super) failures: Failures,
+    pub(super) free_space: FreeSpace,
     /// Whether the copy of the tree is complete: before that, what it lacks means nothing.
     pub(super) tree_complete: bool,
     pub(super) generation: Option<Generation>,
     /// Images that something has changed about since they were planned.
     pub(super) dirty: BTreeSet<String>,
-    /// What is to be done for each image that anything is to be done for.
-    pub(super) plans: BTreeMap<String, Planned>,
+    /// What is to be done.
+    pub(super) agenda: Agenda,
     /// Damaged records that have been logged, with their damage.
     pub(super) damaged: BTreeSet<(String, String)>,
-    /// Keys of the configuration that nobody knows and that have been logged.
-    pub(super) unknown_keys: BTreeSet<String>,
-}
-
-pub(super) struct Planned {
-    pub(super) plan: Plan,
-    /// What has failed if the build fails.
-    pub(super) attempt: Attempt,
-    /// Since when the image has been as it is: its request, or its newest ready build.
-    pub(super) waits_since: f64,
+    /// How the last attempts have failed that stand as failed.
+    pub(super) reasons: BTreeMap<Attempt, Reason>,
+    pub(super) failure_counts: FailureCounts,
+    /// What is odd about the configuration and has been logged.
+    pub(super) oddities: BTreeSet<String>,
 }
 
 /// How the builder ended.
@@ -87,8 +92,12 @@ pub enum Stopped {
 impl NodePoolBuilder {
     /// Runs until it is stopped.
     pub(super) fn run(mut self, inbox: &mut Inbox) -> Stopped {
-        self.look_at_disk();
-        self.follow_config();
+        {
+            let _doing = activity_within(DECIDING, "beginning");
+            self.look_at_disk();
+            self.open_providers();
+            self.everything_is_dirty();
+        }
         let mut next_round = Instant::now() + self.round();
         loop {
             let event = inbox.next_event(self.deadline(next_round));
@@ -105,6 +114,8 @@ impl NodePoolBuilder {
             }
             self.plan_dirty();
             self.hand_out();
+            self.metrics.totals(self.crew.running(), self.crew.workers());
+            self.metrics.send();
         }
         self.stop(inbox)
     }
@@ -115,9 +126,10 @@ impl NodePoolBuilder {
 
     /// When to wake up without an event: for the next round, or when a plan depends on the time.
     fn deadline(&self, next_round: Instant) -> Instant {
-        let of_plans = self.state.plans.values().filter_map(|planned| planned.plan.look_again);
+        let of_plans = self.state.agenda.next_moment();
         let of_providers = OpenProviders::look_again(&self.config, &self.state.failures);
-        let Some(time) = of_plans.chain(of_providers).min_by(f64::total_cmp) else { return next_round };
+        let times = of_plans.into_iter().chain(of_providers);
+        let Some(time) = times.min_by(f64::total_cmp) else { return next_round };
         // A little later than planned is better than a little too early, which would be in vain.
         // A record may name any time, even one that no clock can hold.
         let left =
@@ -137,6 +149,8 @@ impl NodePoolBuilder {
                 "the configuration is not watched any more, the last one stays in force; this is a bug"
             ),
             Event::Session => self.note_session(),
+            // Nobody may be waiting any more, and there is room for one answer.
+            Event::Question(answer) => _ = answer.try_send(Box::new(self.view())),
             Event::Deadline | Event::Stop => {}
         }
     }
@@ -164,12 +178,7 @@ impl NodePoolBuilder {
 
     fn note_time(&mut self) {
         let time = now();
-        let due = self
-            .state
-            .plans
-            .iter()
-            .filter(|(_, planned)| planned.plan.look_again.is_some_and(|at| at <= time));
-        let due: Vec<String> = due.map(|(image, _)| image.clone()).collect();
+        let due = self.state.agenda.take_due(time);
         self.state.dirty.extend(due);
         if OpenProviders::look_again(&self.config, &self.state.failures).is_some_and(|at| at <= time) {
             self.open_providers();
@@ -177,24 +186,30 @@ impl NodePoolBuilder {
     }
 
     fn begin_round(&mut self) {
-        self.state.failures.forget_old(now());
+        let State { failures, reasons, .. } = &mut self.state;
+        failures.forget_old(now());
+        reasons.retain(|attempt, _| failures.stands(attempt));
         trim_memory();
         self.look_at_disk();
-        self.everything_is_dirty();
     }
 
     fn everything_is_dirty(&mut self) {
-        let known = self.tree.look(|root| root.children.keys().cloned().collect::<Vec<_>>());
+        let known = self.tree.look(|root| root.children.names().map(str::to_owned).collect::<Vec<_>>());
         let dirty = &mut self.state.dirty;
         dirty.extend(known);
         dirty.extend(self.config.diskimages.keys().cloned());
         dirty.extend(self.state.local.images().cloned());
-        dirty.extend(self.state.plans.keys().cloned());
+        dirty.extend(self.state.agenda.images().cloned());
     }
 
+    /// Reads the whole images directory. What our own jobs do to it need not be looked for.
     pub(super) fn look_at_disk(&mut self) {
+        let _doing = activity("reading the images-dir");
         match LocalBuilds::scan(&self.images_dir) {
-            Ok(local) => self.state.local = local,
+            Ok(local) => {
+                self.state.dirty.extend(self.state.local.differing(&local).cloned());
+                self.state.local = local;
+            }
             Err(error) => error!(self.log, "cannot read the images directory";
                 "directory" => %self.images_dir.display(), "reason" => %error),
         }
@@ -210,7 +225,7 @@ impl NodePoolBuilder {
                 return;
             }
         };
-        self.warn_of_unknown_keys(&loaded);
+        self.warn_of_oddities(&loaded);
         if loaded.config.images_dir.as_ref() != Some(&self.images_dir) {
             warn!(self.log, "a new images-dir takes effect with the next start");
         }
@@ -218,31 +233,23 @@ impl NodePoolBuilder {
             warn!(self.log, "new ZooKeeper settings take effect with the next start");
         }
         info!(self.log, "the configuration has changed");
+        self.web_settings.set(&loaded.config.builder_webapp);
         let old = std::mem::replace(&mut self.config, Arc::new(loaded.config));
-        for (name, image) in &old.diskimages {
-            if self.config.diskimages.get(name) != Some(image) {
-                self.state.failures.forget_image(name);
-            }
-        }
-        for (name, provider) in &old.providers {
-            if !self.config.providers.get(name).is_some_and(|new| same_provider(&**new, &**provider)) {
-                self.state.failures.forget_provider(name);
-            }
-        }
-        self.follow_config();
-    }
-
-    pub(super) fn warn_of_unknown_keys(&mut self, loaded: &Loaded) {
-        for warning in &loaded.warnings {
-            if self.state.unknown_keys.insert(warning.to_string()) {
-                warn!(self.log, "the configuration has a key that is not known"; "key" => %warning);
-            }
-        }
-    }
-
-    fn follow_config(&mut self) {
+        let touched = edit::touched(&old, &self.config, &mut self.state.failures);
         self.open_providers();
-        self.everything_is_dirty();
+        match touched {
+            Some(images) => self.state.dirty.extend(images),
+            None => self.everything_is_dirty(),
+        }
+    }
+
+    pub(super) fn warn_of_oddities(&mut self, loaded: &Loaded) {
+        for warning in &loaded.warnings {
+            // Without its line, which changes with each edit above it.
+            if self.state.oddities.insert(warning.problem.to_string()) {
+                warn!(self.log, "something is odd about the configuration"; "problem" => %warning);
+            }
+        }
     }
 
     fn open_providers(&mut self) {
@@ -257,25 +264,23 @@ impl NodePoolBuilder {
         for name in std::mem::take(&mut self.state.dirty) {
             let image = self.read_image(&name);
             let idle = Busy::default();
+            let busy = self.crew.busy.get(&name).unwrap_or(&idle);
+            self.metrics.image(&image, &self.config, busy);
             let facts = Facts {
                 image: &image,
                 config: &self.config,
                 local: &self.state.local,
                 builder_id: &self.identity.builder_id,
-                busy: self.crew.busy.get(&name).unwrap_or(&idle),
+                busy,
                 failures: &self.state.failures,
                 janitor: self.options.cleanup_interval.is_some(),
                 now: now(),
             };
             let plan = plan(&facts);
-            if plan == Plan::default() {
-                self.state.plans.remove(&name);
-            } else {
-                let newest = image.ready_builds().first().map(|build| build.record.state_time);
-                let waits_since = image.request.or(newest).unwrap_or_default();
-                let attempt = Attempt::build(&name, image.request, image.request_renewed);
-                self.state.plans.insert(name, Planned { plan, attempt, waits_since });
-            }
+            let newest = image.ready_builds().first().map(|build| build.record.state_time);
+            let waits_since = image.request.or(newest).unwrap_or_default();
+            let attempt = Attempt::build(&name, image.request, image.request_renewed);
+            self.state.agenda.set(name, Planned { plan, attempt, waits_since });
         }
     }
 

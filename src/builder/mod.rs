@@ -6,27 +6,35 @@
 //! writes its record; then it comes back to the builder thread with its outcome (`outcomes`).
 
 mod abandoned;
+mod agenda;
 mod app;
 mod build_log;
 mod build_worker;
 mod crew;
 mod dib;
 mod dispatch;
+mod edit;
 mod event;
 mod failures;
+mod free_space;
 mod identity;
 mod janitor;
 mod local_builds;
 mod manager;
-mod membership;
+mod metrics;
 mod origin;
 mod outcomes;
 pub mod plan;
 mod providers;
 mod upload_worker;
+mod window;
 
 pub use app::{NodepoolBuilderApp, Options};
+pub use build_log::{BuildLog, path as build_log_path};
 pub use failures::{Attempt, Failures};
+pub use free_space::Space;
 pub use identity::Identity;
-pub use local_builds::LocalBuilds;
+pub use local_builds::{LocalBuilds, bytes_on_disk};
 pub use manager::Stopped;
+pub use origin::Origin;
+pub use window::{FailureCounts, Reason, RunningBuild, RunningUpload, Setback, View, Window, Workers};

@@ -14,17 +14,29 @@ const PROVIDER: &str = "nodepool_provider_name";
 
 /// An upload, as the properties of its image name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Origin<'a> {
-    pub(super) build: &'a str,
-    pub(super) upload: &'a str,
-    pub(super) provider: &'a str,
+pub struct Origin<'a> {
+    /// The build's id.
+    pub build: &'a str,
+    /// The upload's id.
+    pub upload: &'a str,
+    /// The provider's name.
+    pub provider: &'a str,
 }
 
 impl<'a> Origin<'a> {
     /// What an image's properties say, if it was uploaded by one of us.
     pub(super) fn of(image: &'a StoredImage) -> Option<Self> {
+        let origin = image.properties.get(PROVIDER).and_then(|provider| Self::of_any(image, provider));
+        origin.filter(|_| image.properties.contains_key(UPLOAD))
+    }
+
+    /// What the properties of an image at `provider` say, if it was uploaded by one of us or by the original.
+    /// An upload that they do not name is empty.
+    pub fn of_any(image: &'a StoredImage, provider: &'a str) -> Option<Self> {
         let property = |key| image.properties.get(key).map(String::as_str);
-        Some(Self { build: property(BUILD)?, upload: property(UPLOAD)?, provider: property(PROVIDER)? })
+        let (upload, provider) =
+            (property(UPLOAD).unwrap_or_default(), property(PROVIDER).unwrap_or(provider));
+        Some(Self { build: property(BUILD)?, upload, provider })
     }
 
     /// Adds it to the properties of an image.

@@ -9,11 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::failures::{Attempt, Failures};
 use super::local_builds::LocalBuilds;
-use crate::config::{Config, DiskImage};
+use crate::config::{Config, DiskImage, KEEP_BUILDS};
 use crate::model::{Build, BuildState, Image, Upload, UploadState};
-
-/// How many `ready` builds of an image are kept, and how many `ready` uploads at each provider.
-const KEEP: usize = 2;
 
 /// Everything that the decision depends on.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +55,13 @@ pub struct Plan {
     pub cleanups: Vec<Cleanup>,
     /// When time alone will change the plan, UNIX seconds.
     pub look_again: Option<f64>,
+}
+
+impl Plan {
+    /// Whether there is anything to do now.
+    pub fn is_work(&self) -> bool {
+        self.build.is_some() || !self.uploads.is_empty() || !self.cleanups.is_empty()
+    }
 }
 
 /// Why an image is built.
@@ -233,11 +237,10 @@ fn plan_uploads(facts: &Facts<'_>, plan: &mut Plan) {
 
 fn plan_cleanups(facts: &Facts<'_>, plan: &mut Plan) {
     let image = facts.image;
-    let kept: BTreeSet<&str> = match facts.disk_image() {
-        Some(_) => image.ready_builds().iter().take(KEEP).map(|build| build.id.as_str()).collect(),
-        None => BTreeSet::new(),
-    };
-    let recent = recent_uploads(image);
+    let keep = facts.disk_image().map(|disk_image| disk_image.keep_builds);
+    let kept: BTreeSet<&str> =
+        image.ready_builds().iter().take(keep.unwrap_or(0)).map(|build| build.id.as_str()).collect();
+    let recent = recent_uploads(image, keep.unwrap_or(KEEP_BUILDS));
     let mut garbage: Vec<(&str, Garbage)> = Vec::new();
     for build in image.builds.values() {
         let in_progress = build.record.state == BuildState::Building && facts.is_building();
@@ -273,7 +276,7 @@ fn plan_cleanups(facts: &Facts<'_>, plan: &mut Plan) {
 
 /// The newest `ready` uploads at each provider, whatever `ready` build they belong to: a provider whose
 /// newer uploads fail keeps a working image.
-fn recent_uploads(image: &Image) -> BTreeSet<(&str, &str, &str)> {
+fn recent_uploads(image: &Image, keep: usize) -> BTreeSet<(&str, &str, &str)> {
     let mut by_provider: BTreeMap<&str, Vec<(&str, &Upload)>> = BTreeMap::new();
     for build in image.builds.values().filter(|build| build.record.state == BuildState::Ready) {
         for (provider, upload) in build.uploads() {
@@ -286,7 +289,7 @@ fn recent_uploads(image: &Image) -> BTreeSet<(&str, &str, &str)> {
     for (provider, mut uploads) in by_provider {
         uploads.sort_by(|a, b| b.1.record.state_time.total_cmp(&a.1.record.state_time));
         recent
-            .extend(uploads.iter().take(KEEP).map(|(build, upload)| (provider, *build, upload.id.as_str())));
+            .extend(uploads.iter().take(keep).map(|(build, upload)| (provider, *build, upload.id.as_str())));
     }
     recent
 }

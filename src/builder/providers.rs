@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nodepool_drivers::api::{Provider, ProviderConfig};
+use nodepool_threads::activity;
 use slog::{Logger, error, info};
 
 use super::failures::{Attempt, Failures};
@@ -32,6 +33,7 @@ impl OpenProviders {
                 continue;
             }
             let log = log.new(slog::o!("provider" => name.clone()));
+            let _doing = activity(format!("opening the provider {name}"));
             match config.open(&log) {
                 Ok(provider) => {
                     info!(log, "provider opened"; "driver" => &config.settings().driver);

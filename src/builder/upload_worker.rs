@@ -5,10 +5,10 @@ use std::io::{Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nodepool_drivers::api::{
-    CallContext, Error, ErrorKind, ImageSettings, ImageUpload, Images as ProviderImages, Provider,
+    CallContext, Error, ErrorKind, ImageSettings, ImageUpload, Images as ProviderImages, Progress, Provider,
     StoredImage,
 };
 use nodepool_threads::{ChildGroup, Job, StopSource, StopToken, activity_within, crash_point};
@@ -51,6 +51,10 @@ pub struct UploadJob {
     pub cancel: Arc<StopSource>,
     /// Names the image, the build and the provider.
     pub log: Logger,
+    /// How far it is.
+    pub progress: Progress,
+    /// How long it took, once it has come back.
+    pub took: Duration,
 }
 
 /// What an upload came to.
@@ -79,7 +83,10 @@ impl Job for UploadJob {
 
     fn run(&mut self, stop: &StopToken) -> UploadOutcome {
         let stop = stop.or(&self.cancel.token());
-        self.upload(&stop).unwrap_or_else(|error| match error.kind() {
+        let begin = Instant::now();
+        let outcome = self.upload(&stop);
+        self.took = begin.elapsed();
+        outcome.unwrap_or_else(|error| match error.kind() {
             ZkErrorKind::SessionLost => UploadOutcome::SessionLost,
             _ => UploadOutcome::Error(error.to_string()),
         })
@@ -218,6 +225,7 @@ impl UploadJob {
         let file =
             local_builds::image_file(&self.images_dir, &self.image.name, &self.build, &self.settings.format);
         let checksum = |kind| {
+            let _doing = activity_within(local_builds::FILES_LIMIT, "reading a checksum");
             local_builds::checksum(&file, kind).map_err(|error| {
                 let what = format!("cannot read the {kind} file of {}", file.display());
                 Error::new(ErrorKind::Transient, what).caused_by(error)
@@ -236,10 +244,13 @@ impl UploadJob {
             md5: checksum("md5")?,
             sha256: checksum("sha256")?,
             properties,
+            progress: self.progress.clone(),
         };
         let call = CallContext { stop: stop.deadline_in(self.settings.upload_timeout), log: log.clone() };
         let external_id = {
-            let _doing = activity_within(self.settings.upload_timeout, format!("storing {name}"));
+            // A provider cleans up after an upload that took too long.
+            let limit = self.settings.upload_timeout.saturating_add(UNDO_LIMIT);
+            let _doing = activity_within(limit, format!("storing {name}"));
             store.upload(&call, &image)?
         };
         crash_point("image-stored");

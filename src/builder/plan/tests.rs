@@ -4,13 +4,16 @@ mod building;
 mod cleaning;
 mod converging;
 mod disk;
+mod edits;
 mod uploading;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use nodepool_drivers::api::Severity;
+
 use super::{Busy, Cleanup, Facts, Garbage, Plan, plan};
 use crate::builder::{Failures, LocalBuilds};
-use crate::config::{Config, ConfigFiles, Env};
+use crate::config::{Config, ConfigFiles, Env, FileProblem};
 use crate::model::{
     Build, BuildRecord, BuildState, Image, ProviderUploads, Upload, UploadRecord, UploadState,
 };
@@ -36,13 +39,11 @@ const WITHOUT_IMAGE: &str = "
 ";
 
 fn config(body: &str) -> Config {
-    let path = std::env::temp_dir().join(format!("nodepool-plan-{}.yaml", uuid::Uuid::new_v4()));
-    std::fs::write(&path, body).unwrap();
-    let loaded = ConfigFiles::new(&path, None, Env::default()).load();
-    std::fs::remove_file(&path).unwrap();
-    let loaded = loaded.unwrap();
-    assert_eq!(loaded.warnings, []);
-    loaded.config
+    let files = ConfigFiles::new("/etc/nodepool/nodepool.yaml", None, Env::default());
+    let (config, warnings) = files.parse(body, None).unwrap();
+    let odd = |problem: &FileProblem| problem.problem.severity == Severity::Warning;
+    assert!(warnings.iter().all(odd), "{warnings:?}");
+    config
 }
 
 /// What the plan is made from.

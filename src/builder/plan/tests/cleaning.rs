@@ -25,6 +25,20 @@ fn the_two_newest_ready_builds_are_kept() {
 }
 
 #[test]
+fn as_many_builds_and_uploads_are_kept_as_keep_builds_says() {
+    let three = |keep: &str| {
+        let body = BODY.replace("name: debian,", &format!("name: debian, keep-builds: {keep},"));
+        uploaded(uploaded(uploaded(World::new(&body), "b1", 30.0), "b2", 20.0), "b3", 10.0)
+    };
+    assert_eq!(three("3").cleanups(), NOTHING);
+    let marked = ["mark b1>fake-a/1", "mark b1>fake-b/1", "mark b2>fake-a/1", "mark b2>fake-b/1"];
+    assert_eq!(three("1").cleanups(), marked);
+    // A provider whose newer uploads fail keeps as many as that, too.
+    let world = three("1").with(|world| world.at("b3", "fake-b").uploads.clear());
+    assert_eq!(world.cleanups(), ["mark b1>fake-a/1", "mark b1>fake-b/1", "mark b2>fake-a/1"]);
+}
+
+#[test]
 fn a_third_build_goes_with_its_uploads_step_by_step() {
     let world = uploaded(uploaded(World::new(BODY), "b2", 20.0), "b3", 10.0).build("b1", Ready, 30.0);
     assert_eq!(world.cleanups(), ["build b1"]);
