@@ -1,0 +1,321 @@
+//! The verdicts, as tables.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use nodepool_drivers::api::{Machine, PoolLabel};
+use serde_json::json;
+
+use super::*;
+use crate::launcher::world::Node;
+use crate::launcher::world::testing::{node, pool, request};
+use crate::model::NodeState;
+
+fn settings() -> PoolSettings {
+    let label = |name: &str, image| {
+        (
+            name.to_owned(),
+            PoolLabel { name: name.to_owned(), image, host_key_checking: false, console_log: false },
+        )
+    };
+    PoolSettings {
+        name: "main".to_owned(),
+        limits: [("instances", 3)].into_iter().collect(),
+        priority: None,
+        node_attributes: None,
+        use_internal_ip: false,
+        ignore_provider_quota: false,
+        zones: Vec::new(),
+        labels: [
+            label("a", LabelImage::Cloud("cloud".to_owned())),
+            label("b", LabelImage::Cloud("cloud".to_owned())),
+            label("disk", LabelImage::Disk("debian".to_owned())),
+        ]
+        .into(),
+    }
+}
+
+fn facts() -> ProviderFacts {
+    ProviderFacts {
+        limits: [("cores", 12)].into_iter().collect(),
+        needs: [(
+            ("main".to_owned(), "a".to_owned()),
+            [("instances", 1), ("cores", 4)].into_iter().collect(),
+        )]
+        .into(),
+        ..ProviderFacts::default()
+    }
+}
+
+/// The verdict on a request in a world where only our pool is, as these change it.
+fn judge(
+    record: serde_json::Value,
+    world: impl FnOnce(&mut World),
+    view: impl for<'a> FnOnce(&mut View<'a>),
+) -> Verdict {
+    let mut known = World::default();
+    known.set_pool("host0", Some(pool("our-id", "p", &["a", "b", "disk"])));
+    world(&mut known);
+    let (ledger, pool, facts, tenants) = (
+        Ledger::default(),
+        settings(),
+        facts(),
+        BTreeMap::from([("t".to_owned(), [("instances", 1)].into_iter().collect())]),
+    );
+    let mut seen = View {
+        world: &known,
+        ledger: &ledger,
+        provider: "p",
+        pool: &pool,
+        id: "our-id",
+        priority: 100,
+        offer: None,
+        facts: Some(&facts),
+        tenants: &tenants,
+        concurrency: 5,
+        launching: 4,
+        paused: false,
+    };
+    view(&mut seen);
+    verdict(&seen, &request("100-0000000000", record))
+}
+
+#[test]
+fn a_pool_takes_what_it_can_serve() {
+    let take = |record| judge(record, |_| {}, |_| {});
+    assert_eq!(take(json!({"node_types": ["a"]})), Verdict::Take);
+    assert_eq!(take(json!({"node_types": ["a", "b", "a"]})), Verdict::Take);
+    assert_eq!(take(json!({"node_types": ["a"], "provider": "p"})), Verdict::Take);
+    assert_eq!(take(json!({"node_types": ["a"], "provider": "nobody's"})), Verdict::Take);
+    assert_eq!(take(json!({"node_types": ["a"], "declined_by": ["other"]})), Verdict::Take);
+}
+
+#[test]
+fn a_pool_has_nothing_to_do_with_what_is_taken_or_what_it_has_declined() {
+    for record in
+        [json!({"node_types": ["a"], "state": "pending"}), json!({"node_types": ["a"], "state": "fulfilled"})]
+    {
+        assert_eq!(judge(record, |_| {}, |_| {}), Verdict::Nothing);
+    }
+    let declined = json!({"node_types": ["a"], "declined_by": ["our-id"]});
+    let with_other = |world: &mut World| world.set_pool("host1", Some(pool("other-id", "q", &["b"])));
+    assert_eq!(judge(declined.clone(), with_other, |_| {}), Verdict::Nothing);
+    // It fails once the other one, which has not said anything, is gone.
+    assert_eq!(judge(declined, |_| {}, |_| {}), Verdict::Decline(Vec::new()));
+}
+
+#[test]
+fn a_pool_declines_what_it_never_can() {
+    let labels = |names: &[&str]| {
+        Verdict::Decline(vec![Reason::Labels(names.iter().map(|name| (*name).to_owned()).collect())])
+    };
+    let much = |name: &str| Verdict::Decline(vec![Reason::TooMuch(name.to_owned())]);
+    for (record, expected) in [
+        (json!({"node_types": ["a", "x"]}), labels(&["x"])),
+        (json!({"node_types": ["disk"]}), Verdict::Decline(vec![Reason::NoImage("disk".to_owned())])),
+        (json!({"node_types": ["a", "a", "a", "a"]}), much("cores")),
+        (json!({"node_types": ["b", "b", "b", "b"]}), much("instances")),
+    ] {
+        // Whether it has room now does not matter.
+        for paused in [false, true] {
+            assert_eq!(judge(record.clone(), |_| {}, |view| view.paused = paused), expected);
+        }
+    }
+    let mut disabled = settings();
+    disabled.limits = [("instances", 0)].into_iter().collect();
+    let record = json!({"node_types": ["a"]});
+    let known = {
+        let mut world = World::default();
+        world.set_pool("host0", Some(pool("our-id", "p", &["a"])));
+        world
+    };
+    let (ledger, facts, tenants) = (Ledger::default(), facts(), BTreeMap::new());
+    let view = View {
+        world: &known,
+        ledger: &ledger,
+        provider: "p",
+        pool: &disabled,
+        id: "our-id",
+        priority: 100,
+        offer: None,
+        facts: Some(&facts),
+        tenants: &tenants,
+        concurrency: 5,
+        launching: 4,
+        paused: false,
+    };
+    assert_eq!(verdict(&view, &request("1-0000000000", record)), Verdict::Decline(vec![Reason::Disabled]));
+}
+
+#[test]
+fn a_request_that_exceeds_the_providers_limits_is_declined_unless_the_pool_ignores_them() {
+    // Four cores each: of a limit of twelve, three have room.
+    let mut ignoring = settings();
+    ignoring.ignore_provider_quota = true;
+    ignoring.limits = [("instances", 4)].into_iter().collect();
+    let much = |name: &str| Verdict::Decline(vec![Reason::TooMuch(name.to_owned())]);
+    for (count, ignores, expected) in [
+        (3, false, Verdict::Take),
+        (4, false, much("cores")),
+        (4, true, Verdict::Take),
+        (5, true, much("instances")),
+    ] {
+        let mut known = World::default();
+        known.set_pool("host0", Some(pool("our-id", "p", &["a"])));
+        // What is used now does not count: it is about an empty cloud.
+        for id in 0..5 {
+            known.set_node(&id.to_string(), Some(node(NodeState::InUse, "a")), false);
+        }
+        let roomy = PoolSettings { limits: Resources::default(), ..settings() };
+        let (ledger, facts, tenants) = (Ledger::default(), facts(), BTreeMap::new());
+        let view = View {
+            world: &known,
+            ledger: &ledger,
+            provider: "p",
+            pool: if ignores { &ignoring } else { &roomy },
+            id: "our-id",
+            priority: 100,
+            offer: None,
+            facts: Some(&facts),
+            tenants: &tenants,
+            concurrency: 5,
+            launching: 4,
+            paused: false,
+        };
+        let record = json!({"node_types": vec!["a"; count]});
+        assert_eq!(verdict(&view, &request("1-0000000000", record)), expected, "{count} {ignores}");
+    }
+}
+
+#[test]
+fn a_pool_leaves_a_request_to_who_should_serve_it() {
+    let other = |provider: &'static str, priority: i64, paused: bool, labels: &'static [&'static str]| {
+        move |world: &mut World| {
+            let other = PoolDescriptionFor { provider, priority, paused, labels };
+            world.set_pool("host1", Some(other.build()));
+        }
+    };
+    let record = json!({"node_types": ["a"], "provider": "q"});
+    let leave = |why| Verdict::Leave(why);
+    assert_eq!(judge(record.clone(), other("q", 100, false, &["a"]), |_| {}), leave(Leave::Provider));
+    // Even if it is paused, as long as it has the label and has not declined.
+    assert_eq!(judge(record.clone(), other("q", 100, true, &["a"]), |_| {}), leave(Leave::Provider));
+    assert_eq!(judge(record, other("q", 100, false, &["b"]), |_| {}), Verdict::Take);
+    let declined = json!({"node_types": ["a"], "provider": "q", "declined_by": ["other-id"]});
+    assert_eq!(judge(declined, other("q", 100, false, &["a"]), |_| {}), Verdict::Take);
+
+    let record = json!({"node_types": ["a"]});
+    assert_eq!(judge(record.clone(), other("q", 99, false, &["a"]), |_| {}), leave(Leave::Priority));
+    assert_eq!(judge(record.clone(), other("q", 99, true, &["a"]), |_| {}), Verdict::Take);
+    assert_eq!(judge(record, other("q", 101, false, &["a"]), |_| {}), Verdict::Take);
+
+    let record = json!({"node_types": ["a", "x"]});
+    assert_eq!(judge(record, other("q", 101, false, &["a", "x"]), |_| {}), leave(Leave::Labels));
+}
+
+struct PoolDescriptionFor {
+    provider: &'static str,
+    priority: i64,
+    paused: bool,
+    labels: &'static [&'static str],
+}
+
+impl PoolDescriptionFor {
+    fn build(self) -> crate::zk::PoolDescription {
+        let Self { provider, priority, paused, labels } = self;
+        crate::zk::PoolDescription { priority, paused, ..pool("other-id", provider, labels) }
+    }
+}
+
+#[test]
+fn a_pool_waits_where_it_can_serve_a_request_later() {
+    let record = || json!({"node_types": ["a"], "tenant_name": "t"});
+    let wait = |why| Verdict::Wait(why);
+    let of_tenant = |world: &mut World| {
+        let node = Node { tenant: Some("t".to_owned()), ..node(NodeState::InUse, "a") };
+        world.set_node("1", Some(node), false);
+    };
+    assert_eq!(judge(record(), |_| {}, |_| {}), Verdict::Take);
+    assert_eq!(judge(record(), of_tenant, |_| {}), wait(Wait::Tenant));
+    assert_eq!(judge(json!({"node_types": ["a"], "tenant_name": "u"}), of_tenant, |_| {}), Verdict::Take);
+    assert_eq!(judge(record(), |_| {}, |view| view.paused = true), wait(Wait::Paused));
+    assert_eq!(judge(record(), |_| {}, |view| view.concurrency = 0), wait(Wait::Concurrency));
+    assert_eq!(judge(record(), |_| {}, |view| view.launching = 5), wait(Wait::Concurrency));
+    assert_eq!(judge(record(), |_| {}, |view| view.facts = None), wait(Wait::NotReady));
+    assert_eq!(judge(record(), |world| world.set_pool("host0", None), |_| {}), wait(Wait::NotReady));
+}
+
+/// A machine of the pool with these labels and places.
+fn machine(labels: &[&str], slots: u32) -> Machine {
+    Machine {
+        pool: "main".to_owned(),
+        host: "host".to_owned(),
+        labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+        username: "zuul".to_owned(),
+        connection_type: "ssh".to_owned(),
+        connection_port: 22,
+        python_path: "auto".to_owned(),
+        shell_type: None,
+        host_keys: Vec::new(),
+        host_key_checking: true,
+        timeout: Duration::from_secs(1),
+        slots,
+        attributes: None,
+    }
+}
+
+#[test]
+fn a_pool_of_machines_gives_what_is_free_and_otherwise_has_requests_wait_without_being_paused() {
+    let machines = [machine(&["a", "b"], 1), machine(&["a"], 2), machine(&["x"], 0)];
+    let two_free = |world: &mut World| {
+        let both = Node { labels: vec!["a".to_owned(), "b".to_owned()], ..node(NodeState::Ready, "a") };
+        world.set_node("1", Some(both), false);
+        world.set_node("2", Some(node(NodeState::Ready, "a")), false);
+        world.set_node("3", Some(node(NodeState::InUse, "a")), false);
+    };
+    let wait = Verdict::Wait(Wait::Machines);
+    let decline = |reason| Verdict::Decline(vec![reason]);
+    let ask = |labels: &[&str]| json!({"node_types": labels});
+    for (record, free, expected) in [
+        (ask(&["a"]), true, Verdict::Take),
+        (ask(&["a", "b"]), true, Verdict::Take),
+        (ask(&["a"]), false, wait.clone()),
+        // All of its nodes at once, or none.
+        (ask(&["a", "a", "b"]), true, wait.clone()),
+        (ask(&["a", "a", "a"]), false, wait.clone()),
+        (ask(&["a", "a", "a", "a"]), true, decline(Reason::TooFewMachines)),
+        (ask(&["b", "b"]), true, decline(Reason::TooFewMachines)),
+        (ask(&["x"]), true, decline(Reason::TooFewMachines)),
+        (ask(&["unknown"]), true, decline(Reason::Labels(vec!["unknown".to_owned()]))),
+        (json!({"node_types": ["a"], "reuse": false}), true, decline(Reason::NothingNew)),
+        (json!({"node_types": ["a", "a"], "tenant_name": "t"}), true, Verdict::Wait(Wait::Tenant)),
+    ] {
+        let mut world = World::default();
+        if free {
+            two_free(&mut world);
+        }
+        world.set_pool("host0", Some(pool("our-id", "p", &["a", "b", "x"])));
+        let mut settings = settings();
+        let label = settings.labels["a"].clone();
+        settings.labels = ["a", "b", "x"].map(|name| (name.to_owned(), label.clone())).into();
+        let ledger = Ledger::default();
+        let offer = Offer::of(&world, &ledger, ("p", "main"), &machines, &BTreeSet::new());
+        let tenants = BTreeMap::from([("t".to_owned(), [("instances", 1)].into_iter().collect())]);
+        let view = View {
+            world: &world,
+            ledger: &ledger,
+            provider: "p",
+            pool: &settings,
+            id: "our-id",
+            priority: 100,
+            offer: Some(&offer),
+            facts: Some(&ProviderFacts::default()),
+            tenants: &tenants,
+            concurrency: 5,
+            launching: 4,
+            paused: false,
+        };
+        let shown = record.to_string();
+        assert_eq!(verdict(&view, &request("100-0000000000", record)), expected, "{shown} {free}");
+    }
+}

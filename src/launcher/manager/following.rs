@@ -1,0 +1,155 @@
+//! How the launcher follows its configuration: providers are started, changed and stopped.
+
+use super::*;
+use crate::model::now;
+
+impl Launcher {
+    pub(super) fn take_config(&mut self, change: Result<Box<Loaded>, ConfigError>) {
+        let loaded = match change {
+            Ok(loaded) => *loaded,
+            Err(error) => {
+                for problem in error.problems() {
+                    error!(self.log, "the new configuration is refused, the last good one stays"; "problem" => %problem);
+                }
+                return;
+            }
+        };
+        self.warn_of_oddities(&loaded);
+        if loaded.config.zookeeper != self.config.zookeeper {
+            warn!(self.log, "new ZooKeeper settings take effect with the next start");
+        }
+        info!(self.log, "the configuration has changed");
+        self.config = Arc::new(loaded.config);
+        self.web_settings.set(&self.config.launcher.webapp);
+        self.follow_config();
+    }
+
+    pub(in super::super) fn warn_of_oddities(&mut self, loaded: &Loaded) {
+        for warning in &loaded.warnings {
+            // Without its line, which changes with each edit above it.
+            if self.own.oddities.insert(warning.problem.to_string()) {
+                warn!(self.log, "something is odd about the configuration"; "problem" => %warning);
+            }
+        }
+    }
+
+    /// Starts, changes and stops providers as the configuration says.
+    pub(super) fn follow_config(&mut self) {
+        self.shared.lock().configure(&self.config.launcher);
+        let wanted: BTreeMap<_, _> = self
+            .config
+            .providers
+            .iter()
+            .filter(|(_, config)| config.nodes().is_some_and(|nodes| !nodes.pools.is_empty()))
+            .map(|(name, config)| (name.clone(), Arc::clone(config)))
+            .collect();
+        let gone: Vec<_> =
+            self.own.workers.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
+        for name in gone {
+            if let Some(worker) = self.own.workers.remove(&name) {
+                info!(self.log, "the provider is not configured any more"; "provider" => &name);
+                self.retire(worker);
+            }
+        }
+        let keepers: Vec<_> =
+            self.own.keepers.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
+        keepers.iter().for_each(|name| self.depart(name));
+        self.shared.lock().board.keep_troubles(|provider| wanted.contains_key(provider));
+        for (name, config) in wanted {
+            // One that is stopping must be gone first: two would not know what the other one does.
+            let retiring = self.own.retiring.iter().any(|worker| worker.tools.name == name);
+            if retiring || self.own.leaving.iter().any(|(leaving, _)| *leaving == name) {
+                continue;
+            }
+            let old = self.own.workers.get(&name).map(|worker| &worker.tools.config);
+            if old.is_some_and(|old| same_provider(&**old, &*config)) {
+                continue;
+            }
+            let tools = match self.tools(&name, config) {
+                Ok(tools) => {
+                    self.shared.lock().board.set_trouble(&name, None, now());
+                    Arc::new(tools)
+                }
+                Err(why) => {
+                    error!(self.log, "the provider cannot be opened"; "provider" => &name, "reason" => why);
+                    self.shared.lock().board.set_trouble(&name, Some("it cannot be opened"), now());
+                    self.own.reopen = Some(Instant::now() + OPEN_PAUSE);
+                    continue;
+                }
+            };
+            match self.own.workers.get_mut(&name) {
+                Some(worker) => {
+                    if !worker.configure(tools) {
+                        self.own.reopen = Some(Instant::now() + Duration::from_millis(100));
+                    }
+                }
+                None => match ProviderWorker::start(
+                    tools,
+                    &self.hostname,
+                    &self.session,
+                    &self.membership,
+                    &self.nudge,
+                ) {
+                    Ok(worker) => _ = self.own.workers.insert(name, worker),
+                    Err(error) => {
+                        error!(self.log, "the provider's threads cannot be started"; "provider" => &name, "reason" => %error);
+                        self.own.reopen = Some(Instant::now() + OPEN_PAUSE);
+                    }
+                },
+            }
+        }
+    }
+
+    pub(super) fn tools(&mut self, name: &str, config: Arc<dyn ProviderConfig>) -> Result<Tools, String> {
+        let log = self.log.new(o!("provider" => name.to_owned()));
+        let provider = {
+            let _doing = activity(format!("opening the provider {name}"));
+            config.open(&log).map_err(|error| error.to_string())?
+        };
+        let keeper = match provider.machines() {
+            Some(machines) => Some(self.keeper(name, machines.machines())?),
+            None => {
+                self.depart(name);
+                None
+            }
+        };
+        let pools = config.nodes().into_iter().flat_map(|nodes| nodes.pools.keys());
+        let ids = pools.map(|pool| {
+            let key = (name.to_owned(), pool.clone());
+            let new = || format!("{}-PoolWorker.{name}-{pool}-{}", self.hostname, Uuid::new_v4().simple());
+            (pool.clone(), self.own.ids.entry(key).or_insert_with(new).clone())
+        });
+        Ok(Tools {
+            name: name.to_owned(),
+            ids: ids.collect(),
+            config,
+            provider,
+            keeper,
+            nodes: self.nodes.clone(),
+            requests: self.requests.clone(),
+            shared: Arc::clone(&self.shared),
+            keys: Arc::clone(&self.keys),
+            stats: self.stats.clone(),
+            log,
+        })
+    }
+
+    pub(super) fn retire(&mut self, worker: ProviderWorker) {
+        worker.stop();
+        self.own.retiring.push(worker);
+    }
+
+    /// Lets go of providers that have stopped.
+    pub(super) fn bury(&mut self) {
+        let before = self.own.retiring.len();
+        for worker in std::mem::take(&mut self.own.retiring) {
+            match worker.is_over() {
+                true => _ = worker.join(),
+                false => self.own.retiring.push(worker),
+            }
+        }
+        if self.own.retiring.len() < before {
+            self.follow_config();
+        }
+    }
+}

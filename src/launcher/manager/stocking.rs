@@ -1,0 +1,130 @@
+//! Ready nodes in stock, and what others have left.
+
+use super::*;
+
+impl Launcher {
+    pub(super) fn order(&mut self, what: What) {
+        self.own.queue.order(what, Instant::now());
+    }
+
+    pub(super) fn send_errands(&mut self) {
+        while let Some(what) = self.own.queue.next() {
+            let errand = Errand {
+                nodes: self.nodes.clone(),
+                requests: self.requests.clone(),
+                shared: Arc::clone(&self.shared),
+                what,
+                log: self.log.clone(),
+            };
+            if let Err(errand) = self.errands.submit(errand) {
+                self.own.queue.put_back(errand.what);
+                return;
+            }
+        }
+    }
+
+    pub(super) fn take_errand(&mut self, Finished { job, outcome }: Finished<Errand>) {
+        let what = job.what;
+        self.own.queue.done(&what, Instant::now());
+        if let What::Ask(label) = &what {
+            if let Some(making) = self.own.making.get_mut(label) {
+                *making = making.saturating_sub(1);
+            }
+        }
+        match (outcome, what) {
+            (Ok(Ok(Some(id))), What::Ask(label)) => {
+                self.own.made.insert(id, label);
+                // It may be over already.
+                self.collect_stock();
+            }
+            (Ok(Ok(_)), What::Collect(id)) => _ = self.own.made.remove(&id),
+            (Ok(Ok(_)), _) => {}
+            (Ok(Err(why)), what) => {
+                warn!(self.log, "an errand has failed"; "errand" => ?what, "reason" => %why);
+                if let What::Ask(label) = what {
+                    self.own.stock_pauses.insert(label, Instant::now() + STOCK_PAUSE);
+                }
+            }
+            (Err(panicked), what) => {
+                error!(self.log, "an errand has panicked; this is a bug"; "errand" => ?what, "panic" => panicked.0);
+            }
+        }
+    }
+
+    /// Asks for nodes for stock.
+    pub(super) fn keep_stock(&mut self) {
+        if self.config.launcher.labels.values().all(|label| label.min_ready == 0) {
+            return;
+        }
+        let missing = {
+            let state = self.shared.lock();
+            let can_launch = |label: &str| {
+                !self.own.stock_pauses.contains_key(label)
+                    && self.own.workers.values().any(|worker| can_launch(&state, &worker.tools, label))
+            };
+            min_ready::missing(&state.world, &self.config.launcher.labels, &self.own.made, can_launch)
+        };
+        for (label, count) in missing {
+            let making = self.own.making.entry(label.clone()).or_default();
+            let more = count.saturating_sub(*making);
+            *making += more;
+            for _ in 0..more {
+                self.own.queue.order_another(What::Ask(label.clone()));
+            }
+        }
+    }
+
+    /// Takes what our own requests have brought.
+    pub(super) fn collect_stock(&mut self) {
+        let mut over = Vec::new();
+        {
+            let state = self.shared.lock();
+            for (id, label) in &self.own.made {
+                match state.world.requests().get(id).map(|request| request.record.state) {
+                    Some(RequestState::Fulfilled) => over.push(id.clone()),
+                    Some(RequestState::Failed) => {
+                        over.push(id.clone());
+                        self.own.stock_pauses.insert(label.clone(), Instant::now() + STOCK_PAUSE);
+                    }
+                    Some(RequestState::Requested | RequestState::Pending) | None => {}
+                }
+            }
+        }
+        over.into_iter().for_each(|id| self.order(What::Collect(id)));
+    }
+
+    pub(super) fn give_back_orphans(&mut self) {
+        let nodes: Vec<String> = orphans(&self.shared.lock().world).map(str::to_owned).collect();
+        nodes.into_iter().for_each(|id| self.order(What::Deallocate(id)));
+    }
+
+    pub(super) fn begin_round(&mut self) {
+        let empty: Vec<String> = self.shared.lock().world.empty().iter().cloned().collect();
+        empty.into_iter().for_each(|id| self.order(What::RemoveEmpty(id)));
+        let at = Instant::now();
+        if self.own.next_sweep.is_none_or(|due| due <= at) {
+            self.own.next_sweep = Some(at + SWEEP_ROUND);
+            self.order(What::SweepLocks);
+        }
+        self.look_for_lost_requests();
+        // Our requests that somebody has removed are not waited for. One that was just made may not be in the copy yet.
+        let state = self.shared.lock();
+        let unseen = |id: &String| !state.world.requests().contains_key(id);
+        let before = std::mem::take(&mut self.own.unseen);
+        self.own.made.retain(|id, _| !(unseen(id) && before.contains(id)));
+        self.own.unseen = self.own.made.keys().filter(|id| unseen(id)).cloned().collect();
+    }
+
+    pub(super) fn look_for_lost_requests(&mut self) {
+        let pending: Vec<String> = {
+            let state = self.shared.lock();
+            if !state.complete {
+                return;
+            }
+            let pending = |state: RequestState| state == RequestState::Pending;
+            let found = state.world.requests().values().filter(|request| pending(request.record.state));
+            found.map(|request| request.id.clone()).collect()
+        };
+        pending.into_iter().for_each(|id| self.order(What::Reset(id)));
+    }
+}

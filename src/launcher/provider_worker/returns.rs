@@ -1,0 +1,147 @@
+//! What comes back to the thread of a provider: work, deletions, looks at the provider; and the end of a session.
+
+use super::*;
+
+impl Worker {
+    pub(super) fn note_session(&mut self) {
+        let generation = self.session.status().generation;
+        if generation == self.generation {
+            return;
+        }
+        self.generation = generation;
+        // All locks are gone, and with them the right to go on.
+        self.backlog.retain(|work| {
+            work.cancel.stop();
+            if let Some(active) = self.active.get_mut(&work.request) {
+                active.out -= 1;
+            }
+            false
+        });
+        for active in self.active.values_mut() {
+            active.cancel.stop();
+            active.handler = None;
+        }
+        self.active.retain(|_, active| active.out > 0);
+    }
+
+    pub(super) fn take_work(&mut self, Finished { job, outcome }: Finished<Work>) {
+        self.running -= 1;
+        if job.launches {
+            self.launching -= 1;
+        }
+        let Work { request, task, .. } = job;
+        let Some(active) = self.active.get_mut(&request) else { return };
+        active.out -= 1;
+        let is_old = active.generation != self.generation;
+        match outcome {
+            Ok(Outcome::Step(Step::Over(version))) => {
+                let until = Instant::now() + if version.is_some() { REMEMBERED } else { OTHERS };
+                self.known.insert(request.clone(), (version, until));
+                self.active.remove(&request);
+            }
+            Ok(Outcome::Step(Step::More { .. })) if is_old => _ = self.active.remove(&request),
+            Ok(Outcome::Step(Step::More { handler, launches, shortage })) => {
+                active.waiting = shortage.is_some();
+                if shortage == Some(Short::AtProvider) {
+                    active.not_before = Some(Instant::now() + FULL_PAUSE);
+                    self.next_survey = self.next_survey.min(Instant::now() + SURVEY_AGAIN);
+                }
+                active.handler = Some(handler);
+                let cancel = Arc::clone(&active.cancel);
+                if self.stopping {
+                    return;
+                }
+                active.out += launches.len();
+                self.backlog.extend(launches.into_iter().map(|launch| Work {
+                    request: request.clone(),
+                    task: Task::Launch(Box::new(launch)),
+                    cancel: Arc::clone(&cancel),
+                    launches: true,
+                }));
+            }
+            Ok(Outcome::Launched(end)) => {
+                if let (Some(handler), Task::Launching(slot)) = (&mut active.handler, task) {
+                    handler.put(slot, end);
+                }
+            }
+            Ok(Outcome::Error(why)) => {
+                tell_of(&why, &request, &self.log);
+                self.fail(&request, &task);
+            }
+            Err(panicked) => {
+                error!(self.log, "work for a node request has panicked; this is a bug"; "request" => &request, "panic" => panicked.0);
+                self.fail(&request, &task);
+            }
+        }
+        if self.active.get(&request).is_some_and(|active| active.out == 0 && active.handler.is_none()) {
+            self.active.remove(&request);
+        }
+    }
+
+    /// A piece of work has come to nothing.
+    pub(super) fn fail(&mut self, request: &str, task: &Task) {
+        let Some(active) = self.active.get_mut(request) else { return };
+        match (task, &mut active.handler) {
+            (Task::Launching(slot), Some(handler)) => handler.lost(*slot),
+            // Its locks are gone with it: somebody begins anew once the copy of the tree shows that.
+            _ => {
+                self.known.insert(request.to_owned(), (None, Instant::now() + OTHERS));
+                active.handler = None;
+            }
+        }
+    }
+
+    pub(super) fn take_deletion(&mut self, Finished { job, outcome }: Finished<Deletion>) {
+        let Deletion { node, .. } = job;
+        self.deleting.remove(&node);
+        let again = self.put_off.remove(&node).map_or(0, |(_, times)| times);
+        let stuck = !matches!(outcome, Ok(Deleted::Gone | Deleted::NotNow));
+        self.tools.shared.lock().board.set_stuck(&node, &self.tools.name, stuck);
+        match outcome {
+            // The copy of the tree may be behind.
+            Ok(Deleted::Gone | Deleted::NotNow) => {
+                _ = self.put_off.insert(node, (Instant::now() + OTHERS, 0))
+            }
+            Ok(Deleted::Failed) => {
+                let [first, longest] = DELETE_PAUSE;
+                let pause = first.saturating_mul(1 << again.min(5)).min(longest);
+                self.put_off.insert(node, (Instant::now() + pause, again + 1));
+            }
+            Err(panicked) => {
+                error!(self.log, "a deletion has panicked; this is a bug"; "node" => &node, "panic" => panicked.0);
+                let [_, longest] = DELETE_PAUSE;
+                self.put_off.insert(node, (Instant::now() + longest, again + 1));
+            }
+        }
+    }
+
+    pub(super) fn take_survey(&mut self, Finished { job, outcome }: Finished<Survey>) {
+        self.surveying = false;
+        let pause = match outcome {
+            Ok(Ok(facts)) => {
+                let mut state = self.tools.shared.lock();
+                state.facts.insert(self.tools.name.clone(), Arc::new(facts));
+                state.board.set_trouble(&self.tools.name, None, now());
+                SURVEY_ROUND
+            }
+            Ok(Err(why)) => {
+                warn!(self.log, "the provider does not say how it stands"; "reason" => why);
+                let mut state = self.tools.shared.lock();
+                let what = Some("it does not say how it stands");
+                state.board.set_trouble(&self.tools.name, what, now());
+                SURVEY_AGAIN
+            }
+            Err(panicked) => {
+                error!(self.log, "a look at the provider has panicked; this is a bug"; "panic" => panicked.0);
+                SURVEY_ROUND
+            }
+        };
+        // What others have left stays at the first look, and when the session's end has not been seen.
+        let early = job.generation != Some(self.generation);
+        self.next_survey = Instant::now() + if early { SURVEY_AGAIN } else { pause };
+        if self.tools.stats.is_on() {
+            let state = self.tools.shared.lock();
+            self.tools.stats.send(metrics::limits(&self.tools, &state));
+        }
+    }
+}

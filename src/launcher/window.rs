@@ -1,0 +1,187 @@
+//! What others may see of a running launcher; the status pages look through it.
+//!
+//! A [`Window`] asks the launcher thread, which answers within a moment because it makes no call that could block, and reads
+//! copies of the trees. Nothing is prepared for anybody: a question that nobody asks costs nothing.
+
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+use nodepool_drivers::api::{PoolSettings, Resources};
+use nodepool_threads::Waker;
+
+use super::board::Goings;
+use super::manager::{Launcher, Trees};
+use super::shared::{State, Tools};
+use crate::config::{Config, WebApp};
+use crate::host_name::HostName;
+use crate::model::now;
+use crate::window::{Asker, Followed, NoAnswer};
+use crate::zk::{Session, TreeReader};
+
+/// Where an answer is wanted.
+pub(super) type Question = Sender<Box<View>>;
+
+/// The launcher as others see it.
+#[derive(Clone)]
+pub struct Window {
+    asker: Asker<Box<View>>,
+    /// The copy of ZooKeeper's tree of nodes.
+    pub nodes: TreeReader,
+    /// The one of requests.
+    pub requests: TreeReader,
+    /// The one of pools.
+    pub pools: TreeReader,
+    /// The one of images.
+    pub images: TreeReader,
+    /// The session, for its status.
+    pub session: Session,
+    /// The host's names.
+    pub host: Arc<HostName>,
+    /// When the launcher was started, UNIX seconds.
+    pub started: f64,
+    settings: Followed<WebApp>,
+}
+
+impl Window {
+    /// `ask` leads to the launcher thread.
+    pub(super) fn new(
+        ask: Sender<Question>,
+        trees: &Trees,
+        session: &Session,
+        settings: &Followed<WebApp>,
+        host: HostName,
+    ) -> Self {
+        Self {
+            asker: Asker::new("launcher", ask),
+            nodes: trees.nodes.reader(),
+            requests: trees.requests.reader(),
+            pools: trees.pools.reader(),
+            images: trees.images.reader(),
+            session: session.clone(),
+            host: Arc::new(host),
+            started: now(),
+            settings: settings.clone(),
+        }
+    }
+
+    /// How it stands. An answer is waited for once: while it is owed, nobody waits again.
+    pub fn look(&mut self) -> Result<Box<View>, NoAnswer> {
+        self.asker.ask()
+    }
+
+    /// Where the status pages are to be served, as the configuration in force has it.
+    pub fn web_settings(&self) -> WebApp {
+        self.settings.get()
+    }
+
+    /// Woken when [`Window::web_settings`] has changed.
+    pub fn web_waker(&self) -> &Waker {
+        self.settings.waker()
+    }
+}
+
+/// What the launcher knows at one moment, besides what is in the trees.
+#[derive(Debug)]
+pub struct View {
+    /// The configuration in force.
+    pub config: Arc<Config>,
+    /// Whether the copies of ZooKeeper's trees are complete.
+    pub tree_complete: bool,
+    /// Whether the launcher and its pools are registered in the fleet.
+    pub registered: bool,
+    /// Whether it reports the statistics of the fleet.
+    pub leads: bool,
+    /// The providers that are open, by name.
+    pub providers: Vec<ProviderView>,
+    /// The tenants that have limits, by name.
+    pub tenants: Vec<(String, Room)>,
+    /// What goes on.
+    pub goings: Goings,
+}
+
+/// What is used of what there may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Room {
+    /// What nodes need, those that are to come as well.
+    pub used: Resources,
+    /// What they may need. What is absent has no limit.
+    pub limits: Resources,
+}
+
+/// A provider.
+#[derive(Debug)]
+pub struct ProviderView {
+    /// Its name.
+    pub name: String,
+    /// Whether it has said how it stands.
+    pub answered: bool,
+    /// How many nodes may be launched at once.
+    pub concurrency: usize,
+    /// Its room, as it says itself.
+    pub room: Room,
+    /// Its pools, in the order in which they may choose.
+    pub pools: Vec<PoolView>,
+    /// Those of its machines that do not answer.
+    pub away: Vec<String>,
+}
+
+/// A pool.
+#[derive(Debug)]
+pub struct PoolView {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// The labels that it has nodes of.
+    pub labels: Vec<String>,
+    /// Its room, as configured.
+    pub room: Room,
+    /// Whether a request waits for room in it.
+    pub paused: bool,
+}
+
+impl Launcher {
+    /// How it stands. The lock is held for as long as the sums take, which are kept by provider and pool.
+    pub(super) fn view(&self) -> View {
+        let state = self.shared.lock();
+        let providers: Vec<_> = self.open_providers().map(|tools| provider(&state, tools)).collect();
+        let is_there = |pool: &PoolView| state.world.pools().any(|there| there.id == pool.id);
+        let pools_there = providers.iter().flat_map(|provider| &provider.pools).all(is_there);
+        let tenant = |(name, limits): (&String, &Resources)| {
+            let used = state.ledger.used_by_tenant(&state.world, name);
+            (name.clone(), Room { used, limits: limits.clone() })
+        };
+        View {
+            config: Arc::clone(&self.config),
+            tree_complete: state.complete,
+            registered: pools_there && self.membership.is_registered(),
+            leads: self.leads(),
+            tenants: state.tenants.iter().map(tenant).collect(),
+            goings: state.board.copy(),
+            providers,
+        }
+    }
+}
+
+fn provider(state: &State, tools: &Tools) -> ProviderView {
+    let facts = state.facts(&tools.name);
+    let used = |pool: Option<&str>| state.ledger.used(&state.world, &tools.name, pool);
+    let pool = |pool: &PoolSettings| {
+        let id = tools.id(&pool.name).to_owned();
+        PoolView {
+            name: pool.name.clone(),
+            labels: pool.labels.keys().cloned().collect(),
+            room: Room { used: used(Some(&pool.name)), limits: pool.limits.clone() },
+            paused: state.world.pools().any(|there| there.id == id && there.paused),
+            id,
+        }
+    };
+    ProviderView {
+        name: tools.name.clone(),
+        answered: facts.is_some(),
+        concurrency: tools.concurrency(),
+        room: Room { used: used(None), limits: facts.map(|facts| facts.limits.clone()).unwrap_or_default() },
+        pools: tools.pools().into_iter().map(pool).collect(),
+        away: tools.keeper.iter().flat_map(|keeper| keeper.away()).map(|id| id.to_string()).collect(),
+    }
+}
