@@ -4,21 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::arguments::FileArguments;
+
 /// Ask and order: the images, builds and uploads of Zuul's Nodepool.
 #[derive(Debug, Parser)]
 #[command(name = "nodepool", version, disable_help_subcommand = true)]
 pub(super) struct Arguments {
-    /// The configuration file
-    #[arg(short = 'c', value_name = "FILE", default_value = "/etc/nodepool/nodepool.yaml")]
-    pub(super) config: PathBuf,
-
-    /// The secure file, which may hold the ZooKeeper servers and the variables of images
-    #[arg(short = 's', value_name = "FILE")]
-    pub(super) secure: Option<PathBuf>,
-
-    /// The logging configuration, as nodepool-builder has it; checked by config-validate
-    #[arg(short = 'l', value_name = "FILE")]
-    pub(super) log_config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) files: FileArguments,
 
     /// Log to standard error what the program does
     #[arg(long)]
@@ -26,6 +19,13 @@ pub(super) struct Arguments {
 
     #[command(subcommand)]
     pub(super) command: Command,
+}
+
+impl Arguments {
+    /// The command line of this process, or what to tell about it.
+    pub(super) fn read() -> Result<Self, clap::Error> {
+        Self::try_parse()
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -56,6 +56,28 @@ pub(super) enum Command {
     /// List the images: whether they are paused, and requests for builds
     ImageStatus(Listing),
 
+    /// Print the log of a build
+    ///
+    /// It is a file on the machine of the builder; on any other, the builder is named.
+    DibImageLog {
+        /// The build as `dib-image-list` shows it: IMAGE-BUILD_ID
+        id: String,
+        /// Go on with what is added to it, until the build ends
+        #[arg(long)]
+        follow: bool,
+    },
+
+    /// List images of ours at the providers that no record knows
+    ///
+    /// Asks the providers for their images. Those that were uploaded by a builder, and are neither known by a
+    /// record nor being uploaded, only take up space there: nobody will use or delete them.
+    AlienImageList {
+        /// The provider to ask; all if it is left out
+        provider: Option<String>,
+        #[command(flatten)]
+        listing: Listing,
+    },
+
     /// Delete a build, its files, and its uploads
     ///
     /// Marks the build; the builders then delete it. A build that is running is refused.
@@ -70,6 +92,8 @@ pub(super) enum Command {
     ImageDelete(UploadId),
 
     /// Pause an image: it is not built until it is unpaused
+    ///
+    /// An image that is neither configured nor in ZooKeeper is refused.
     ImagePause {
         /// The name of the image
         image: String,
@@ -79,6 +103,77 @@ pub(super) enum Command {
     ImageUnpause {
         /// The name of the image
         image: String,
+    },
+
+    /// Show what ZooKeeper has about a provider: its uploads and nodes
+    Info {
+        /// The name of the provider, which need not be configured any more
+        provider: String,
+        #[command(flatten)]
+        listing: Listing,
+    },
+
+    /// Erase what ZooKeeper has about a provider: its uploads and nodes
+    ///
+    /// For a provider that is gone for good. Nothing is deleted at the provider; what it has is unknown
+    /// afterwards.
+    Erase {
+        /// The name of the provider, which need not be configured any more
+        provider: String,
+        /// Do not ask whether it is meant
+        #[arg(long)]
+        force: bool,
+    },
+
+    /// Write the records of all builds, uploads and pause marks to a file
+    ///
+    /// The file is a JSON object with the data of each path, as the original has it.
+    ExportImageData {
+        /// The file; one that is there is replaced
+        path: PathBuf,
+    },
+
+    /// Put the records of an exported file back into ZooKeeper
+    ///
+    /// Records that are there already get the data of the file; others stay. To be done while no builder
+    /// runs.
+    ImportImageData {
+        /// The file, ours or the original's
+        path: PathBuf,
+    },
+
+    /// List the nodes: their labels, addresses and states
+    List {
+        /// Show all that is known about each
+        #[arg(long)]
+        detail: bool,
+        #[command(flatten)]
+        listing: Listing,
+    },
+
+    /// List the node requests in the order in which they are served
+    RequestList(Listing),
+
+    /// Delete a node
+    ///
+    /// Marks the node; its launcher then deletes it. Waits up to five seconds for the node's lock, which whoever
+    /// uses the node has.
+    Delete {
+        /// The node as `list` shows it
+        id: String,
+        /// Delete it from here, at its provider first
+        ///
+        /// For a node whose launcher does not run. The provider must be configured here.
+        #[arg(long)]
+        now: bool,
+    },
+
+    /// Keep a node as it is, for somebody to look at
+    ///
+    /// Waits up to five seconds for the node's lock, which whoever uses the node has.
+    Hold {
+        /// The node as `list` shows it
+        id: String,
     },
 
     /// Check the configuration files
@@ -114,17 +209,17 @@ pub(super) struct UploadId {
     /// The name of the image
     #[arg(long)]
     pub(super) image: String,
-    /// The ID of the build
+    /// The Build ID as `image-list` shows it, without the name of the image
     #[arg(long)]
     pub(super) build_id: String,
-    /// The ID of the upload
+    /// The Upload ID as `image-list` shows it
     #[arg(long)]
     pub(super) upload_id: String,
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::CommandFactory as _;
 
     use super::*;
 
@@ -136,8 +231,9 @@ mod tests {
     #[test]
     fn the_defaults_are_the_originals() {
         let arguments = Arguments::try_parse_from(["nodepool", "image-list"]).unwrap();
-        assert_eq!(arguments.config, PathBuf::from("/etc/nodepool/nodepool.yaml"));
-        assert!(arguments.secure.is_none() && arguments.log_config.is_none() && !arguments.debug);
+        let files = &arguments.files;
+        assert_eq!(files.config, PathBuf::from("/etc/nodepool/nodepool.yaml"));
+        assert!(files.secure.is_none() && files.logging.is_none() && !arguments.debug);
         assert!(matches!(arguments.command, Command::ImageList(Listing { output: Format::Table })));
     }
 

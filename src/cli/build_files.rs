@@ -2,8 +2,9 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use crate::builder::bytes_on_disk;
 
 /// What the last lines of a log are looked for in.
 const TAIL_BYTES: u64 = 64 << 10;
@@ -14,8 +15,7 @@ pub(super) fn size(images_dir: &Path, name: &str) -> Option<u64> {
     let own = fs::read_dir(images_dir).ok()?.flatten();
     let own = own.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
     let files = own.filter_map(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file);
-    // Not the length: a raw image has holes.
-    files.map(|meta| meta.blocks() * 512).reduce(|a, b| a + b)
+    files.map(|meta| bytes_on_disk(&meta)).reduce(|a, b| a + b)
 }
 
 /// The last `lines` lines of a file.

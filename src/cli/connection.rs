@@ -4,7 +4,7 @@ use slog::Logger;
 
 use super::failure::Failure;
 use crate::config::{Config, Server};
-use crate::zk::{Images, Session, SessionThread};
+use crate::zk::{Images, Nodes, Requests, Session, SessionThread};
 
 /// A session that is connected. It is closed when this is dropped.
 pub(super) struct Connection {
@@ -30,8 +30,23 @@ impl Connection {
                 false => Failure::because(format!("{why}; the servers are {}", servers.join(", "))),
             }
         })?;
-        // The client takes no locks.
+        // Of images the client takes no locks.
         let images = Images::new(&session, "");
         Ok(Self { images, session, _thread: thread })
     }
+
+    /// The nodes in the session.
+    pub(super) fn nodes(&self) -> Nodes {
+        Nodes::new(&self.session, &holder())
+    }
+
+    /// The node requests in the session.
+    pub(super) fn requests(&self) -> Requests {
+        Requests::new(&self.session, &holder())
+    }
+}
+
+/// What is left in locks.
+fn holder() -> String {
+    format!("nodepool client {}", std::process::id())
 }

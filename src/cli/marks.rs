@@ -5,7 +5,6 @@ use nodepool_drivers::api::name_mistake;
 use super::args::UploadId;
 use super::connection::Connection;
 use super::failure::Failure;
-use super::output;
 use crate::config::Config;
 use crate::model::{BuildState, Upload, UploadState};
 use crate::zk::{Images, ZkErrorKind, ZkResult};
@@ -27,11 +26,23 @@ fn written(result: ZkResult<i32>) -> Result<Written, Failure> {
     }
 }
 
+/// The image and the build id of a build as `dib-image-list` names it, `<image>-<build_id>`.
+pub(super) fn split_build(id: &str) -> Result<(&str, &str), Failure> {
+    let names = id.rsplit_once('-').filter(|(image, build)| check_names(&[image, build]).is_some());
+    names.ok_or_else(|| build_not_found(id))
+}
+
+/// There is no such build.
+pub(super) fn build_not_found(id: &str) -> Failure {
+    Failure::because(format!(
+        "Build {id} not found: expected IMAGE-BUILD_ID, the ID that dib-image-list shows"
+    ))
+}
+
 /// Marks the build `<image>-<build_id>` for deletion.
 pub(super) fn delete_build(images: &Images, id: &str) -> Result<(), Failure> {
-    let not_found = || Failure::because(format!("Build {id} not found"));
-    let (image, build) = id.rsplit_once('-').ok_or_else(not_found)?;
-    check_names(&[image, build]).ok_or_else(not_found)?;
+    let not_found = || build_not_found(id);
+    let (image, build) = split_build(id)?;
     loop {
         let (mut record, version) = images.read_build(image, build)?.ok_or_else(not_found)?;
         match record.state {
@@ -49,7 +60,11 @@ pub(super) fn delete_build(images: &Images, id: &str) -> Result<(), Failure> {
 
 /// Marks an upload for deletion.
 pub(super) fn delete_upload(images: &Images, id: &UploadId) -> Result<(), Failure> {
-    let not_found = || Failure::because("Image upload not found");
+    let not_found = || {
+        let wanted =
+            "expected the Build ID and the Upload ID that image-list shows, without the image's name";
+        Failure::because(format!("Image upload not found: {wanted}"))
+    };
     let UploadId { provider, image, build_id, upload_id } = id;
     check_names(&[provider, image, build_id, upload_id]).ok_or_else(not_found)?;
     loop {
@@ -76,7 +91,7 @@ fn check_names(names: &[&str]) -> Option<()> {
     names.iter().all(|name| name_mistake(name).is_none()).then_some(())
 }
 
-/// Pauses an image or lets it go on. An image that is not configured yet may be paused beforehand.
+/// Pauses an image or lets it go on. It must be configured here, or known to builders that have another file.
 pub(super) fn set_paused(
     config: &Config,
     connect: impl Fn() -> Result<Connection, Failure>,
@@ -86,9 +101,12 @@ pub(super) fn set_paused(
     if let Some(mistake) = name_mistake(image) {
         return Err(Failure::because(format!("the name '{}' {mistake}", image.escape_debug())));
     }
-    connect()?.images.set_paused(image, paused)?;
-    if paused && !config.diskimages.contains_key(image) {
-        output::warn(&format!("the image '{image}' is not configured in {}", config.file.display()));
+    let connection = connect()?;
+    let images = &connection.images;
+    if !config.diskimages.contains_key(image) && !images.exists(image)? {
+        let file = config.file.display();
+        let why = format!("the image '{image}' is neither configured in {file} nor in ZooKeeper");
+        return Err(Failure::because(why));
     }
-    Ok(())
+    Ok(images.set_paused(image, paused)?)
 }

@@ -2,31 +2,37 @@
 //!
 //! A run is short: read the configuration, open a session, do one thing, end. What a command finds goes to
 //! standard output, everything else to standard error; `Failure` is the only way to end unhappily. Only
-//! `image-build --wait` lives longer: `follow` decides what the state of its build means, `wait` listens
-//! to ZooKeeper and shows it.
+//! `dib-image-log --follow` and `image-build --wait` live longer. Of the latter `follow` decides what the
+//! state of its build means, `wait` listens to ZooKeeper and shows it.
 
+mod aliens;
 mod args;
+mod backup;
 mod build_files;
+mod build_log;
 mod connection;
 mod failure;
 mod follow;
 mod listing;
 mod marks;
+mod nodes;
 mod output;
 mod progress;
+mod provider_data;
 mod request;
 mod screen;
-mod table;
 mod wait;
 
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser};
+use clap::CommandFactory as _;
+use nodepool_drivers::api::Severity;
 use nodepool_threads::register_main;
 
-use crate::config::{ConfigFiles, Env};
+use crate::config::ConfigFiles;
 use crate::logging::LogSettings;
+use crate::model::NodeState;
 use args::{Arguments, Command};
 use connection::Connection;
 use failure::Failure;
@@ -39,7 +45,7 @@ pub fn command() -> clap::Command {
 /// Runs the client with the arguments of this process.
 pub fn main() -> ExitCode {
     let _registered = register_main();
-    match Arguments::try_parse() {
+    match Arguments::read() {
         Ok(arguments) => match run(&arguments) {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => failure.report(),
@@ -53,12 +59,13 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let files = ConfigFiles::new(&arguments.config, arguments.secure.as_deref(), Env::of_process());
+    let files = arguments.files.config_files();
+    let log_config = arguments.files.logging.as_deref();
     if let Command::ConfigValidate = &arguments.command {
-        return validate(&files, arguments.log_config.as_deref());
+        return validate(&files, log_config);
     }
     let config = files.load()?.config;
-    let (log, _writers) = output::logger(arguments.debug, arguments.log_config.as_deref())?;
+    let (log, _writers) = output::logger(arguments.debug, log_config)?;
     let connect = || Connection::open(&config, &log);
     match &arguments.command {
         Command::ConfigValidate => Ok(()),
@@ -66,24 +73,43 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::DibImageList(listing) => listing::dib_image_list(&connect()?.images, listing.output),
         Command::ImageList(listing) => listing::image_list(&connect()?.images, listing.output),
         Command::ImageStatus(listing) => listing::image_status(&connect()?.images, listing.output),
+        Command::AlienImageList { provider, listing } => {
+            aliens::list(&config, &connect()?.images, provider.as_deref(), listing.output, &log)
+        }
+        Command::DibImageLog { id, follow: false } => build_log::print(&config, connect, id),
+        Command::DibImageLog { id, follow: true } => build_log::follow(&config, &connect()?, id, &log),
+        Command::Info { provider, listing } => {
+            provider_data::show(&config, &connect()?, provider, listing.output)
+        }
+        Command::Erase { provider, force } => provider_data::erase(&config, &connect()?, provider, *force),
+        Command::ExportImageData { path } => backup::export(&connect()?.images, path),
+        Command::ImportImageData { path } => backup::import(connect, path),
         Command::DibImageDelete { id } => marks::delete_build(&connect()?.images, id),
         Command::ImageDelete(upload) => marks::delete_upload(&connect()?.images, upload),
         Command::ImagePause { image } => marks::set_paused(&config, connect, image, true),
         Command::ImageUnpause { image } => marks::set_paused(&config, connect, image, false),
+        Command::List { detail, listing } => nodes::list(&connect()?, *detail, listing.output),
+        Command::RequestList(listing) => nodes::request_list(&connect()?, listing.output),
+        Command::Delete { id, now: false } => nodes::mark(&connect()?, id, NodeState::Deleting),
+        Command::Delete { id, now: true } => nodes::delete_now(&config, &connect()?, id, &log),
+        Command::Hold { id } => nodes::mark(&connect()?, id, NodeState::Hold),
     }
 }
 
 /// Shows everything that is wrong with the configuration, unknown keys included, and with that of the log.
+/// Warnings are no failure.
 fn validate(files: &ConfigFiles, logging: Option<&Path>) -> Result<(), Failure> {
+    let logging = logging.map(|file| std::path::absolute(file).unwrap_or_else(|_| file.to_owned()));
     let mut problems = files.validate();
-    if let Some(Err(error)) = logging.map(LogSettings::read) {
-        problems.extend(error.into_problems());
+    problems.extend(logging.iter().flat_map(|file| LogSettings::validate(file)));
+    problems.iter().for_each(|problem| output::complain(&problem.to_string()));
+    if problems.iter().any(|found| found.problem.severity != Severity::Warning) {
+        return Err(Failure::Told);
     }
-    if problems.is_empty() {
-        return output::print(&format!("{}: no problems found\n", files.main().display()));
-    }
-    for problem in problems {
-        output::complain(&problem.to_string());
-    }
-    Err(Failure::Told)
+    let verdict = |file: &Path| {
+        let warned = problems.iter().any(|found| found.file == file);
+        format!("{}: no {} found\n", file.display(), if warned { "errors" } else { "problems" })
+    };
+    let files = std::iter::once(files.main()).chain(logging.as_deref());
+    output::print(&files.map(verdict).collect::<String>())
 }

@@ -1,39 +1,22 @@
-//! The command line of `nodepool-builder` (spec/cli.md).
+//! The command lines of the daemons (spec/cli.md).
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{CommandFactory as _, Parser};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory, Parser};
 
 use super::user::UserName;
+use crate::arguments::FileArguments;
 
-/// The program's name.
-pub(super) const NAME: &str = "nodepool-builder";
+/// The name of the program that builds images.
+pub(super) const BUILDER: &str = "nodepool-builder";
+/// The name of the program that serves node requests.
+pub(super) const LAUNCHER: &str = "nodepool-launcher";
 
-/// Builds disk images with diskimage-builder, uploads them to providers, and cleans up after them.
-///
-/// Without -d or -f it becomes a daemon. SIGINT and SIGTERM stop it within ten seconds: running builds and
-/// uploads are cancelled and cleaned up. A second one, half a second later or more, ends it at once. SIGUSR2 logs
-/// the stacks of all threads, SIGHUP opens the log files anew.
-#[derive(Debug, Parser)]
-#[command(name = NAME, version)]
-pub(super) struct Arguments {
-    /// The configuration file
-    #[arg(short = 'c', value_name = "FILE", default_value = "/etc/nodepool/nodepool.yaml")]
-    pub(super) config: PathBuf,
-
-    /// The secure file, with what must not be world-readable
-    #[arg(short = 's', value_name = "FILE")]
-    pub(super) secure: Option<PathBuf>,
-
-    /// The logging configuration: a YAML file of ours, or a file of the original's in YAML or ini form
-    #[arg(short = 'l', value_name = "FILE")]
-    pub(super) logging: Option<PathBuf>,
-
-    /// The pid file of the daemon
-    #[arg(short = 'p', value_name = "FILE", default_value = "/var/run/nodepool/nodepool-builder.pid")]
-    pub(super) pid_file: PathBuf,
-
+/// What all daemons can be told.
+#[derive(Debug, Args)]
+pub(super) struct CommonArguments {
     /// Stay in the foreground and, unless -l says otherwise, log everything
     #[arg(short = 'd')]
     pub(super) debug: bool,
@@ -45,6 +28,32 @@ pub(super) struct Arguments {
     /// Become this user, and its group or GROUP, before anything else; only root can
     #[arg(long, value_name = "USER[:GROUP]")]
     pub(super) user: Option<UserName>,
+}
+
+impl CommonArguments {
+    /// Whether the program stays in the foreground.
+    pub(super) fn in_foreground(&self) -> bool {
+        self.debug || self.foreground
+    }
+}
+
+/// Builds disk images with diskimage-builder, uploads them to providers, and cleans up after them.
+///
+/// Without -d or -f it becomes a daemon. SIGINT and SIGTERM stop it within ten seconds: running builds and
+/// uploads are cancelled and cleaned up. A second one, half a second later or more, ends it at once. SIGUSR2 logs
+/// the stacks of all threads, SIGHUP opens the log files anew.
+#[derive(Debug, Parser)]
+#[command(name = BUILDER, version)]
+pub(super) struct BuilderArguments {
+    #[command(flatten)]
+    pub(super) files: FileArguments,
+
+    /// The pid file of the daemon
+    #[arg(short = 'p', value_name = "FILE", default_value = "/var/run/nodepool/nodepool-builder.pid")]
+    pub(super) pid_file: PathBuf,
+
+    #[command(flatten)]
+    pub(super) common: CommonArguments,
 
     /// How many images are built at the same time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = workers)]
@@ -57,6 +66,29 @@ pub(super) struct Arguments {
     /// How often to look for what must be cleaned up without a change telling of it; 0 cleans up nothing
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = interval)]
     pub(super) cleanup_interval: Duration,
+}
+
+/// Serves node requests: takes ready nodes or launches new ones, and deletes those that were used.
+///
+/// Without -d or -f it becomes a daemon. SIGINT and SIGTERM stop it within ten seconds: running launches are cancelled
+/// and their requests given back. A second one, half a second later or more, ends it at once. SIGUSR2 logs the stacks
+/// of all threads, SIGHUP opens the log files anew.
+#[derive(Debug, Parser)]
+#[command(name = LAUNCHER, version)]
+pub(super) struct LauncherArguments {
+    #[command(flatten)]
+    pub(super) files: FileArguments,
+
+    /// The pid file of the daemon
+    #[arg(short = 'p', value_name = "FILE", default_value = "/var/run/nodepool/nodepool-launcher.pid")]
+    pub(super) pid_file: PathBuf,
+
+    #[command(flatten)]
+    pub(super) common: CommonArguments,
+
+    /// Serve no status pages
+    #[arg(long)]
+    pub(super) no_webapp: bool,
 }
 
 /// Far more than any machine can use, and far less than would exhaust it.
@@ -77,14 +109,28 @@ fn interval(text: &str) -> Result<Duration, String> {
     wanted.ok_or_else(|| "expected 0, or a number of seconds from 0.1 to a year".to_owned())
 }
 
-/// The definition of the command line, for manual pages and completions.
-pub fn builder_command() -> clap::Command {
-    Arguments::command()
+/// Says of an option that the original has what there is instead.
+fn explain<P: CommandFactory>(error: clap::Error) -> clap::Error {
+    match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(name)) if name == "--repl" => {
+            let why = "`--repl` needs an interpreter; SIGUSR2 logs what the threads are doing";
+            P::command().error(ErrorKind::UnknownArgument, why)
+        }
+        _ => error,
+    }
 }
 
-impl Arguments {
-    /// Whether the program stays in the foreground.
-    pub(super) fn in_foreground(&self) -> bool {
-        self.debug || self.foreground
-    }
+/// The definition of the builder's command line, for manual pages and completions.
+pub fn builder_command() -> clap::Command {
+    BuilderArguments::command()
+}
+
+/// The definition of the launcher's command line, for manual pages and completions.
+pub fn launcher_command() -> clap::Command {
+    LauncherArguments::command()
+}
+
+/// The command line of this process. One that is wrong, or only asks for help, ends it.
+pub(super) fn read<P: Parser>() -> P {
+    P::try_parse().unwrap_or_else(|error| explain::<P>(error).exit())
 }

@@ -52,6 +52,22 @@ const OF_A_SESSION: [&str; 38] = [
     "XAUTHORITY",
 ];
 
+/// What the init script and the unit of this service set for themselves: settings of the start, and folders of the
+/// daemon's.
+const OF_THE_SERVICE: [&str; 11] = [
+    "CACHE_DIRECTORY",
+    "CONFIG",
+    "CONFIGURATION_DIRECTORY",
+    "DAEMON",
+    "DAEMON_ARGS",
+    "DAEMON_USER",
+    "LOGS_DIRECTORY",
+    "PIDFILE",
+    "RESTART_ON_UPGRADE",
+    "RUNTIME_DIRECTORY",
+    "STATE_DIRECTORY",
+];
+
 /// The same, by how the names begin. The linker's are those by which a session puts code into programs.
 const OF_A_SESSION_ALL: [&str; 14] = [
     "BASH_FUNC_",
@@ -102,7 +118,9 @@ pub(super) fn belong_to(account: &Account) -> io::Result<()> {
 fn of_a_session(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     let of_a_kind = OF_A_SESSION_ALL.iter().any(|kind| name.starts_with(kind));
-    (of_a_kind && !KEPT.contains(&name.as_ref())) || OF_A_SESSION.contains(&name.as_ref())
+    (of_a_kind && !KEPT.contains(&name.as_ref()))
+        || OF_A_SESSION.contains(&name.as_ref())
+        || OF_THE_SERVICE.contains(&name.as_ref())
 }
 
 #[cfg(test)]
@@ -120,6 +138,8 @@ mod tests {
             ("LD_PRELOAD", true),
             ("TERM", true),
             ("ENV", true),
+            ("DAEMON_ARGS", true),
+            ("RUNTIME_DIRECTORY", true),
             ("ENVIRONMENT", false),
             ("LD_LIBRARY_PATH", false),
             ("XDG_CACHE_HOME", false),

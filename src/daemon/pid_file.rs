@@ -3,13 +3,37 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{FlockOperation, flock};
+
+use super::own_file;
 
 /// More than one attempt is needed only when another daemon ends at the very moment.
 const ATTEMPTS: usize = 10;
+
+/// The directory of the default pid file under both of its names. It is gone after each boot.
+const OWN_DIRECTORY: [&str; 2] = ["/var/run/nodepool", "/run/nodepool"];
+
+/// The directory of a pid file, and whether it is one that may be made. Any other must be there: it was named by an
+/// operator, who may have mistyped it.
+pub(super) fn directory(pid_file: &Path) -> Result<Option<&Path>, String> {
+    let Some(dir) = pid_file.parent() else { return Ok(None) };
+    let shown = dir.display();
+    match fs::metadata(dir) {
+        Ok(found) if found.is_dir() => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let own = OWN_DIRECTORY.iter().any(|own| dir == Path::new(own));
+            let missing = || {
+                format!("-p: there is no directory {shown} for the pid file; make it, or name another one")
+            };
+            own.then_some(Some(dir)).ok_or_else(missing)
+        }
+        Ok(_) => Err(format!("-p: {shown} is no directory")),
+        Err(error) => Err(format!("-p: cannot look for the directory {shown}: {error}")),
+    }
+}
 
 /// A locked pid file. Removed when dropped.
 #[derive(Debug)]
@@ -22,10 +46,6 @@ impl PidFile {
     /// Locks the file. Fails if a daemon that is alive has it.
     pub(super) fn lock(path: &Path) -> Result<Self, String> {
         let shown = path.display();
-        if let Some(dir) = path.parent() {
-            fs::create_dir_all(dir)
-                .map_err(|error| format!("cannot make {} for the pid file: {error}", dir.display()))?;
-        }
         for _ in 0..ATTEMPTS {
             if let Some(locked) = Self::try_lock(path)? {
                 return Ok(locked);
@@ -37,7 +57,10 @@ impl PidFile {
     /// Fails as [`PidFile::lock`] does. `None` if the file has gone meanwhile.
     fn try_lock(path: &Path) -> Result<Option<Self>, String> {
         let shown = path.display();
-        let mut file = open(path).map_err(|error| format!("cannot write the pid file {shown}: {error}"))?;
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).read(true).write(true);
+        let mut file = own_file::open(path, &mut options)
+            .map_err(|error| format!("cannot write the pid file {shown}: {error}"))?;
         let mut old = String::new();
         // What is no number is no daemon's.
         let _ = (&mut file).take(32).read_to_string(&mut old);
@@ -46,13 +69,18 @@ impl PidFile {
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(running(other.map(|pid| format!(" as process {pid}")).unwrap_or_default()));
         }
-        // The original does not lock its pid file.
-        if let Some(pid) = other.filter(|pid| is_nodepool(*pid)) {
+        // The original does not lock its pid file, as ours do.
+        if let Some(pid) = other.filter(|pid| is_original(*pid)) {
             return Err(running(format!(" as process {pid}")));
         }
         // A daemon that ends may have removed the file between its opening and its lock: nobody else would
         // ever find that one.
-        Ok(is_at(&file, path).then(|| Self { path: path.to_owned(), file }))
+        if !is_at(&file, path) {
+            return Ok(None);
+        }
+        // Whoever tries to start a second one meanwhile must not take a number of earlier times for ours.
+        file.set_len(0).map_err(|error| format!("cannot write the pid file {shown}: {error}"))?;
+        Ok(Some(Self { path: path.to_owned(), file }))
     }
 
     /// Writes the process's own number, once the start has succeeded.
@@ -70,22 +98,13 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        // In a directory of root's the user that we are cannot remove it. A file that keeps its number is recognised
-        // as stale by its missing lock.
-        let _ = fs::remove_file(&self.path).or_else(|_| self.file.set_len(0));
+        // Somebody may have removed it, and another daemon made its own.
+        if is_at(&self.file, &self.path) {
+            // In a directory of root's the user that we are cannot remove it. A file that keeps its number is
+            // recognised as stale by its missing lock.
+            let _ = fs::remove_file(&self.path).or_else(|_| self.file.set_len(0));
+        }
     }
-}
-
-/// Opens the file itself and not what a link in its place leads to: others than root may write in its directory.
-fn open(path: &Path) -> io::Result<File> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32;
-    let mut options = OpenOptions::new();
-    let file = options.create(true).truncate(false).read(true).write(true).custom_flags(flags).open(path)?;
-    let found = file.metadata()?;
-    if !found.is_file() || found.nlink() > 1 {
-        return Err(io::Error::other("there is something else than a pid file; remove it"));
-    }
-    Ok(file)
 }
 
 /// Whether the open file is the one that its path leads to.
@@ -95,24 +114,28 @@ fn is_at(file: &File, path: &Path) -> bool {
     own.is_some() && own == id(fs::metadata(path))
 }
 
-/// Whether the process is a daemon of Nodepool, ours or the original's, which is a script: a number that a crashed
-/// daemon has left in its pid file may belong to any process by now.
-fn is_nodepool(pid: u32) -> bool {
-    let is_daemon = |word: &[u8]| {
-        let name = word.rsplit(|letter| *letter == b'/').next();
-        name.is_some_and(|name| matches!(name, b"nodepool-builder" | b"nodepool-launcher"))
-    };
+/// Whether the process is a daemon of the original, which is a Python script: a number that a crashed daemon has left in
+/// its pid file may belong to any process by now, also to one that only reads a file with such a name.
+fn is_original(pid: u32) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    pid != std::process::id() && line.split(|letter| *letter == 0).take(2).any(is_daemon)
+    let mut words =
+        line.split(|letter| *letter == 0).map(|word| word.rsplit(|letter| *letter == b'/').next());
+    let [interpreter, script] = [words.next(), words.next()].map(Option::flatten);
+    interpreter.is_some_and(|name| name.starts_with(b"python"))
+        && script.is_some_and(|name| matches!(name, b"nodepool-builder" | b"nodepool-launcher"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::process::Stdio;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
     fn a_second_daemon_is_refused_and_a_stale_file_is_replaced() {
-        let path = std::env::temp_dir().join(format!("pid-file-{}/x.pid", std::process::id()));
+        let path = std::env::temp_dir().join(format!("pid-file-{}.pid", std::process::id()));
         let mut first = PidFile::lock(&path).unwrap();
         first.write().unwrap();
         let refused = PidFile::lock(&path).unwrap_err();
@@ -124,7 +147,6 @@ mod tests {
         next.write().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
         drop(next);
-        fs::remove_dir(path.parent().unwrap()).unwrap();
     }
 
     #[test]
@@ -140,15 +162,43 @@ mod tests {
         assert!(PidFile::lock(&path).unwrap_err().contains("remove it"));
         assert_eq!(fs::read(&victim).unwrap(), b"precious");
         fs::remove_file(&path).unwrap();
-        // It only reads a file with such a name.
-        let mut stranger = std::process::Command::new("tail");
-        let mut stranger = stranger.args(["-f", "--", "/dev/null", "nodepool-builder.log"]).spawn().unwrap();
-        fs::write(&path, format!("{}\n", stranger.id())).unwrap();
-        let locked = PidFile::lock(&path);
-        stranger.kill().unwrap();
-        stranger.wait().unwrap();
-        drop(locked.unwrap());
+        // Its init script, or whoever reads a file of that name, is not the daemon. The original is.
+        let script = dir.join("nodepool-builder");
+        fs::write(&script, "import time; time.sleep(600)").unwrap();
+        for (program, arguments, refused) in
+            [("sh", &["-c", "read line"][..], false), ("tail", &["-f"], false), ("python3", &[], true)]
+        {
+            let mut stranger = std::process::Command::new(program);
+            // It must leave nothing behind that holds this program's output open.
+            stranger.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+            let mut stranger = stranger.args(arguments).arg(&script).spawn().unwrap();
+            // Python may be begun by a script, too, which then becomes it.
+            let deadline = Instant::now() + Duration::from_secs(60);
+            let locked = loop {
+                fs::write(&path, format!("{}\n", stranger.id())).unwrap();
+                let locked = PidFile::lock(&path);
+                if locked.is_err() == refused || Instant::now() > deadline {
+                    break locked;
+                }
+                thread::yield_now();
+            };
+            stranger.kill().unwrap();
+            stranger.wait().unwrap();
+            assert_eq!(locked.is_err(), refused, "{program}: {locked:?}");
+        }
         fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn another_daemons_file_in_the_same_place_is_left_there() {
+        let path = std::env::temp_dir().join(format!("pid-file-other-{}.pid", std::process::id()));
+        let first = PidFile::lock(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let second = PidFile::lock(&path).unwrap();
+        drop(first);
+        assert!(path.exists());
+        drop(second);
+        assert!(!path.exists());
     }
 
     #[test]

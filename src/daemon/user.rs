@@ -3,16 +3,18 @@
 //! Root touches as little as it can of what the user can write: in a directory of the user's own a name may lead
 //! anywhere by the time it is used.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::str::FromStr;
 
 use nodepool_threads::{Account, group_named};
-use rustix::fs::{Gid, Mode, OFlags, Uid, fchown};
+use rustix::fs::{Gid, OFlags, Uid, fchown};
 use rustix::process::{getegid, geteuid};
+
+use super::own_file;
 
 /// A user and a group, as they are written on the command line: `USER[:GROUP]`.
 #[derive(Debug, Clone)]
@@ -67,17 +69,16 @@ pub(super) fn become_user(account: &Account) -> Result<(), String> {
         .map_err(|error| format!("--user: cannot become {}: {error}", account.name.to_string_lossy()))
 }
 
-/// Makes the directory, with those above it, and gives it to the user; one that exists is left as it is.
-pub(super) fn give_directory(path: &Path, account: &Account) -> Result<(), String> {
-    if path.is_dir() || !geteuid().is_root() {
+/// Makes the directory and gives it to the user, if there is one to become; a directory that exists is left as it is.
+pub(super) fn give_directory(path: &Path, account: Option<&Account>) -> Result<(), String> {
+    if path.is_dir() {
         return Ok(());
     }
     let made = || {
-        if let Some(above) = path.parent() {
-            DirBuilder::new().recursive(true).mode(0o755).create(above)?;
-        }
         DirBuilder::new().mode(0o755).create(path)?;
-        give(&open_in_place(path, OFlags::RDONLY | OFlags::DIRECTORY, 0)?, account)
+        let Some(account) = account.filter(|_| geteuid().is_root()) else { return Ok(()) };
+        let flags = (OFlags::NOFOLLOW | OFlags::DIRECTORY).bits() as i32;
+        give(&OpenOptions::new().read(true).custom_flags(flags).open(path)?, account)
     };
     made().map_err(|error| format!("cannot make the directory {}: {error}", path.display()))
 }
@@ -88,44 +89,29 @@ pub(super) fn give_file(what: &str, path: &Path, mode: u32, account: &Account) -
     if !geteuid().is_root() {
         return Ok(());
     }
-    if let Some(dir) = path.parent() {
-        give_directory(dir, account)?;
-        let of_the_user = dir.metadata().is_ok_and(|found| found.uid() == account.uid);
-        if of_the_user && !path.exists() {
-            return Ok(());
+    let dir = path.parent().and_then(|dir| dir.metadata().ok());
+    let of_the_user = dir.as_ref().is_some_and(|dir| dir.uid() == account.uid);
+    // In other directories the user may have put a file of root's there, for it to be given away.
+    let of_root_alone = dir.is_some_and(|dir| dir.uid() == 0 && dir.mode() & 0o022 == 0);
+    let given = || match own_file::open(path, OpenOptions::new().write(true)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && of_the_user => Ok(()),
+        // In two steps: in a directory like `/tmp` the kernel lets not even root open another's file if it would
+        // make one.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            give(&own_file::open(path, OpenOptions::new().write(true).create_new(true).mode(mode))?, account)
         }
-    }
-    let given = || {
-        let file = open_or_make(path, mode)?;
-        let found = file.metadata()?;
-        // The user may have put anything there that some program of root's is to be given away with.
-        let owner_fits = [0, account.uid].contains(&found.uid());
-        if !found.is_file() || found.nlink() != 1 || !owner_fits {
-            return Err(io::Error::other("it is not a file of root's or of that user's; remove it"));
-        }
-        give(&file, account)
+        Err(error) => Err(error),
+        Ok(file) => match file.metadata()?.uid() {
+            owner if owner == account.uid || (owner == 0 && of_root_alone) => give(&file, account),
+            // The user could remove it as well, and makes another.
+            0 if of_the_user => fs::remove_file(path),
+            _ => Err(io::Error::other("it is not a file of that user's; remove it")),
+        },
     };
     given().map_err(|error| {
         let user = account.name.to_string_lossy();
         format!("cannot give the {what} {} to {user}: {error}", path.display())
     })
-}
-
-/// Opens what is there itself, and not what a link in its place leads to.
-fn open_in_place(path: &Path, flags: OFlags, mode: u32) -> io::Result<File> {
-    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(File::from(rustix::fs::open(path, flags, Mode::from_raw_mode(mode))?))
-}
-
-/// In two steps: in a directory like `/tmp` the kernel lets not even root open another's file if it would make one.
-fn open_or_make(path: &Path, mode: u32) -> io::Result<File> {
-    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    match open_in_place(path, flags, 0) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            open_in_place(path, flags | OFlags::CREATE | OFlags::EXCL, mode)
-        }
-        opened => opened,
-    }
 }
 
 fn give(file: &File, account: &Account) -> io::Result<()> {

@@ -15,7 +15,8 @@ use super::log_file::LogFile;
 use super::outputs::{Channel, Outputs};
 use super::settings::{Format, LogSettings, Target};
 use super::syslog::Syslog;
-use super::writer::{Sink, Writer};
+use super::writer::{Sink, Writer, explained};
+use crate::config::FileProblem;
 
 /// How long the end of the program waits for lines that are not written yet.
 const LAST_LINES: Duration = Duration::from_millis(500);
@@ -47,7 +48,6 @@ impl Logging {
     ///
     /// A process that becomes a daemon must do so before.
     pub fn start(settings: LogSettings, program: &str) -> Result<(Self, Writers), String> {
-        settings.make_default_directory();
         let (mut all, mut sinks) = (Vec::new(), Vec::new());
         for output in settings.outputs {
             let name = output.target.to_string();
@@ -56,7 +56,7 @@ impl Logging {
                 Target::Console(stream) => (Box::new(Console::new(stream)), output.format),
                 Target::Syslog { socket, facility } => {
                     let format = if output.format == Format::Text { Format::Untimed } else { output.format };
-                    (Box::new(Syslog::new(socket, facility, program)), format)
+                    (Box::new(Syslog::new(socket, facility, program, format)), format)
                 }
             };
             all.push(Channel { name, level: output.level, format, queue: Default::default() });
@@ -76,8 +76,13 @@ impl Logging {
             writers.threads.push((thread, ended));
         }
         let logging = Self { log: Logger::root(Arc::clone(&outputs), o!()), outputs };
-        for warning in settings.warnings {
-            warn!(logging.log, # "nodepool.logging", "{warning}");
+        for FileProblem { file, at, problem } in settings.warnings {
+            let at = at.map(|at| format!(":{at}")).unwrap_or_default();
+            warn!(logging.log, # "nodepool.logging", "{}", problem.message;
+                "at" => problem.path, "file" => format!("{}{at}", file.display()));
+        }
+        if settings.loses_console {
+            warn!(logging.log, # "nodepool.logging", "a daemon has no console: what is logged there is lost");
         }
         Ok((logging, writers))
     }
@@ -108,20 +113,19 @@ impl Logging {
         self.outputs.wanting(logger, level).next().is_some()
     }
 
-    /// Logs many lines at once, and makes sure of them: waits for room in the queues and then until the lines are
-    /// written by one of the outputs that the logger's lines go to, in all no longer than `patience`. If nobody
+    /// Logs many lines at once, and makes sure of them: waits until one of the outputs that the logger's lines go to
+    /// has written them, but no longer than `patience`, and does not wait for room in the queues before. If nobody
     /// wants them there is nothing to wait for.
     ///
-    /// Lines of which this says that they are stuck may still be written later.
+    /// Lines of which this says that they are stuck are withdrawn: what is not begun by then is never written.
     pub fn write_lines(
         &self,
         level: Level,
         logger: &str,
-        lines: impl Iterator<Item = String>,
+        lines: &[String],
         patience: Duration,
     ) -> Result<(), Stuck> {
-        let lines: Vec<String> = lines.collect();
-        let written = self.outputs.write_lines(level, logger, &lines, patience);
+        let written = self.outputs.write_lines(level, logger, lines, patience);
         written.map_err(|outputs| Stuck { outputs })
     }
 
@@ -142,13 +146,7 @@ impl Logging {
 
 fn open(path: std::path::PathBuf) -> Result<LogFile, String> {
     let shown = path.display().to_string();
-    LogFile::open(path).map_err(|error| {
-        let hint = match error.kind() {
-            std::io::ErrorKind::NotFound => "; does its directory exist?",
-            _ => "",
-        };
-        format!("cannot write the log {shown}: {error}{hint}")
-    })
+    LogFile::open(path).map_err(|error| format!("cannot write the log {shown}: {}", explained(&error)))
 }
 
 /// What a thread is named after: the last part of a path, the last word of other names.

@@ -1,22 +1,26 @@
 //! A record as a JSON object on one line: `time`, `level`, `logger`, `message`, then the key-values.
 //!
-//! No key stands there twice: of several values of the same name the innermost counts, and a value that has the
-//! name of one of the four gets an underscore behind it.
+//! All keys are small letters, digits and underscores, and none stands there twice: of several values of the
+//! same name the innermost counts, and a value that has the name of one of the four, or of `truncated`, gets an
+//! underscore behind it. `time` is UTC.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
+use chrono::{SecondsFormat, Utc};
+use serde_json::{Map, Value};
 use slog::{KV as _, Key, Level, OwnedKVList, Record, Result, Serializer};
 
 use super::names::logger_of;
 
-const FIXED: [&str; 4] = ["time", "level", "logger", "message"];
+/// Those that are always there, and one that says that strings of the object were cut off.
+const FIXED: [&str; 5] = ["time", "level", "logger", "message", TRUNCATED];
+const TRUNCATED: &str = "truncated";
 
 /// The object with its line break.
 pub(super) fn object(record: &Record<'_>, values: &OwnedKVList) -> String {
     let mut fields = Fields { text: String::from("{"), names: Vec::new() };
-    fields.put("time", &Value::from(rfc3339(SystemTime::now())));
+    fields.put("time", &Value::from(Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true)));
     fields.put("level", &Value::from(level_name(record.level())));
     fields.put("logger", &Value::from(logger_of(record)));
     fields.put("message", &Value::from(record.msg().to_string()));
@@ -25,6 +29,39 @@ pub(super) fn object(record: &Record<'_>, values: &OwnedKVList) -> String {
     let _ = values.serialize(record, &mut fields);
     fields.text.push_str("}\n");
     fields.text
+}
+
+/// The object, which must be one, with its longest strings cut off so that it takes no more than `most` bytes; then
+/// `truncated` is true in it. If its other values alone are longer, it keeps the fixed ones only.
+pub(super) fn shortened(object: &str, most: usize) -> Cow<'_, str> {
+    if object.len() <= most {
+        return Cow::Borrowed(object);
+    }
+    let mut fields: Map<String, Value> = serde_json::from_str(object).unwrap_or_default();
+    fields.insert(TRUNCATED.to_owned(), Value::from(true));
+    if with_strings_of(&fields, 0).len() > most {
+        fields.retain(|name, _| FIXED.contains(&name.as_str()));
+    }
+    let (mut fits, mut too_long) = (0, most);
+    while too_long - fits > 1 {
+        let middle = fits.midpoint(too_long);
+        let tried = with_strings_of(&fields, middle);
+        *(if tried.len() <= most { &mut fits } else { &mut too_long }) = middle;
+    }
+    Cow::Owned(with_strings_of(&fields, fits))
+}
+
+/// The object with all strings cut off at so many bytes, but for those that say when, how grave and whose it is.
+fn with_strings_of(fields: &Map<String, Value>, most: usize) -> String {
+    let cut = fields.iter().map(|(name, value)| match value {
+        Value::String(text) if !FIXED[..3].contains(&name.as_str()) => {
+            let end = (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+            (name, Value::from(&text[..end.unwrap_or(0)]))
+        }
+        value => (name, value.clone()),
+    });
+    let cut: Map<_, _> = cut.map(|(name, value)| (name.clone(), value)).collect();
+    Value::from(cut).to_string()
 }
 
 /// As in a logging configuration.
@@ -54,7 +91,10 @@ impl Fields {
     }
 
     fn add(&mut self, key: Key, value: Value) -> Result {
-        let name = if FIXED.contains(&key) { format!("{key}_") } else { key.to_owned() };
+        let mut name = key.replace(|letter: char| !letter.is_ascii_alphanumeric(), "_").to_ascii_lowercase();
+        if FIXED.contains(&&*name) {
+            name.push('_');
+        }
         if !self.names.contains(&name) {
             self.put(&name, &value);
         }
@@ -87,33 +127,8 @@ impl Serializer for Fields {
     }
 }
 
-/// `2026-11-22T16:41:31.123Z`.
-fn rfc3339(time: SystemTime) -> String {
-    // A clock before 1970 is wrong anyway.
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let (year, month, day) = date(days);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
-}
-
-/// Year, month and day of a day since 1970. Counts from March, so that the leap day is a year's last, in cycles
-/// of 400 years, which all have the same number of days.
-fn date(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468; // from 0000-03-01
-    let (cycle, of_cycle) = (days / 146_097, days % 146_097);
-    let year = (of_cycle - of_cycle / 1460 + of_cycle / 36_524 - of_cycle / 146_096) / 365;
-    let of_year = of_cycle - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (cycle * 400 + year + u64::from(month <= 2), month, day)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use serde_json::json;
     use slog::{info, o};
 
@@ -126,7 +141,7 @@ mod tests {
         let lines = lines(Format::Json, |log| {
             let log = log.new(o!("image" => "the inner one", "message" => "not the message"));
             info!(log, "he said \"x\"\n"; "count" => 5u64, "half" => 0.5, "ok" => true, "build" => %"b",
-                "path" => Option::<String>::None, "build" => "again");
+                "path" => Option::<String>::None, "build" => "again", "again in s" => 7, "Build-Timeout" => 8);
         });
         let text = lines[0].strip_suffix('\n').unwrap();
         assert!(!text.contains('\n') && text.starts_with("{\"time\":\"2"), "{text}");
@@ -134,28 +149,52 @@ mod tests {
         assert_eq!(text.matches("\"build\":").count(), 1, "{text}");
         let mut value: Value = serde_json::from_str(text).unwrap();
         let time = value["time"].take();
-        assert_eq!(time.as_str().unwrap().len(), "2026-11-22T16:41:31.123Z".len());
+        let shape = time.as_str().unwrap().replace(|letter: char| letter.is_ascii_digit(), "0");
+        assert_eq!(shape, "0000-00-00T00:00:00.000Z");
         let expected = json!({
             "time": null, "level": "info", "logger": "nodepool.logging.json.tests", "message": "he said \"x\"\n",
             "count": 5, "half": 0.5, "ok": true, "build": "again", "path": null, "image": "the inner one",
-            "message_": "not the message",
+            "message_": "not the message", "again_in_s": 7, "build_timeout": 8,
         });
         assert_eq!(value, expected);
     }
 
     #[test]
-    fn times_are_those_of_the_calendar() {
-        for (seconds, expected) in [
-            (0, "1970-01-01T00:00:00.007Z"),
-            (951_782_399, "2000-02-28T23:59:59.007Z"),
-            (951_782_400, "2000-02-29T00:00:00.007Z"),
-            (951_868_800, "2000-03-01T00:00:00.007Z"),
-            (1_735_689_599, "2024-12-31T23:59:59.007Z"),
-            (1_795_365_691, "2026-11-22T16:41:31.007Z"),
-            (4_107_542_400, "2100-03-01T00:00:00.007Z"),
+    fn an_object_that_is_too_long_is_one_with_shorter_strings() {
+        const MOST: usize = 8000;
+        let said = |message: &str, value: &str| {
+            let lines = lines(Format::Json, |log| {
+                info!(log, "{message}"; "output" => value, "count" => 5, "truncated" => "not this one");
+            });
+            lines[0].trim().to_owned()
+        };
+        for (message, value) in [
+            ("x".repeat(7000), "y".to_owned()),
+            ("x".repeat(9000), "y".to_owned()),
+            ("short".to_owned(), "\u{1b}\n\"".repeat(3000)),
+            ("ä€😀".repeat(1000), "ä€😀".repeat(100_000)),
         ] {
-            let time = UNIX_EPOCH + Duration::from_millis(seconds * 1000 + 7);
-            assert_eq!(rfc3339(time), expected);
+            let whole = said(&message, &value);
+            let short = shortened(&whole, MOST);
+            assert!(short.len() <= MOST, "{}", short.len());
+            if whole.len() <= MOST {
+                assert_eq!(short, whole);
+                continue;
+            }
+            assert!(short.len() > MOST - 50, "room was left: {}", short.len());
+            let found: Value = serde_json::from_str(&short).unwrap();
+            let text = |name: &str| found[name].as_str().unwrap();
+            assert!(message.starts_with(text("message")) && value.starts_with(text("output")), "{short}");
+            assert!(!text("message").is_empty() && !text("output").is_empty(), "{short}");
+            assert_eq!((&found["truncated"], &found["truncated_"]), (&json!(true), &json!("not this one")));
+            assert_eq!((&found["count"], text("level"), text("image")), (&json!(5), "info", "debian"));
         }
+        // Many small values that are no strings.
+        let many: Map<_, _> = (0..1000).map(|number| (format!("value_{number}"), json!(number))).collect();
+        let mut many = Value::from(many);
+        many["time"] = json!("now");
+        many["message"] = json!("x");
+        let short: Value = serde_json::from_str(&shortened(&many.to_string(), MOST)).unwrap();
+        assert_eq!(short, json!({"time": "now", "message": "x", "truncated": true}));
     }
 }

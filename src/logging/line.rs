@@ -1,4 +1,5 @@
-//! A record as a line of text: `Nov 22 16:41:31.123 INFO nodepool.builder.janitor: removed, image: debian`.
+//! A record as a line of text, with the original's local time:
+//! `2026-11-22 16:41:31,123 INFO nodepool.builder.janitor: removed, image: debian`.
 //!
 //! Whatever a message or a value holds, a line of the log begins with a time: line breaks are followed by
 //! spaces, and other control characters are spelled out, so that nobody's output can pass for a line of ours.
@@ -7,6 +8,7 @@ use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 
+use chrono::Local;
 use slog::{Drain as _, Level, OwnedKVList, Record, RecordLocation, RecordStatic, b, o};
 use slog_term::{FullFormat, PlainDecorator, RecordDecorator, ThreadSafeTimestampFn};
 
@@ -41,10 +43,16 @@ impl Line {
     }
 }
 
+/// As Python's `%(asctime)s`.
+const TIME: &str = "%Y-%m-%d %H:%M:%S,%3f";
+
 fn text(record: &Record<'_>, values: &OwnedKVList, timed: bool) -> String {
     let mut bytes = Vec::new();
     let format = FullFormat::new(PlainDecorator::new(&mut bytes));
-    let format = if timed { format } else { format.use_custom_timestamp(|_| Ok(())) };
+    let format = match timed {
+        true => format.use_custom_timestamp(|out| write!(out, "{}", Local::now().format(TIME))),
+        false => format.use_custom_timestamp(|_| Ok(())),
+    };
     // Nothing but the values themselves can fail here, and what there is of the line is better than none.
     let _ = format.use_custom_header_print(header).build().log(record, values);
     let text = String::from_utf8_lossy(&bytes);
@@ -108,10 +116,9 @@ pub(super) mod tests {
 
     /// Without the time, which is checked to be one.
     fn untimed(line: &str) -> &str {
-        let (time, rest) = line.split_at(20);
-        let shape: String =
-            time.chars().map(|letter| if letter.is_ascii_digit() { '0' } else { letter }).collect();
-        assert_eq!(&shape[3..], " 00 00:00:00.000 ", "{line}");
+        let (time, rest) = line.split_at(24);
+        let shape = time.replace(|letter: char| letter.is_ascii_digit(), "0");
+        assert_eq!(shape, "0000-00-00 00:00:00,000 ", "{line}");
         rest
     }
 
@@ -131,10 +138,10 @@ pub(super) mod tests {
     #[test]
     fn no_output_of_others_can_pass_for_a_line_or_move_the_cursor() {
         let lines = lines(Format::Text, |log| {
-            info!(log, "said"; "output" => "one\nNov 22 00:00:00.000 ERRO forged\r\x1b[2J\ttab");
+            info!(log, "said"; "output" => "one\n2026-11-22 00:00:00,000 ERRO forged\r\x1b[2J\ttab");
         });
         let expected =
-            ": said, output: one\n    Nov 22 00:00:00.000 ERRO forged\\r\\u{1b}[2J\ttab, image: debian\n";
+            ": said, output: one\n    2026-11-22 00:00:00,000 ERRO forged\\r\\u{1b}[2J\ttab, image: debian\n";
         assert!(lines[0].ends_with(expected), "{lines:?}");
     }
 }

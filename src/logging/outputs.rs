@@ -39,7 +39,9 @@ impl Outputs {
     }
 
     /// Formats the lines for each output that wants them, and waits until one of these has written all. The error
-    /// names them if none has within the limit. That nobody wants them is no error.
+    /// names them if none has within the limit: then the lines are withdrawn, for whoever asks has another place
+    /// for them, and others need the room. An output that still has no room for them when another one has written
+    /// them counts them as lost. That nobody wants them is no error.
     pub(super) fn write_lines(
         &self,
         level: Level,
@@ -47,23 +49,24 @@ impl Outputs {
         lines: &[String],
         limit: Duration,
     ) -> Result<(), Vec<String>> {
-        let begin = Instant::now();
+        let deadline = Instant::now() + limit;
         let wanting: Vec<&Channel> = self.wanting(logger, level).collect();
         let (done, written) = bounded(wanting.len().max(1));
-        let push = |channel: &Channel, deadline| {
+        let push = |channel: &&Channel| {
             let lines = lines.iter().map(|line| Line::plain(channel.format, level, logger, line)).collect();
-            channel.queue.push_all(lines, done.clone(), deadline)
+            channel.queue.push_all(lines, done.clone())
         };
-        // Those that have room first: one that is stuck must not use up the time of the others.
-        let full: Vec<_> = wanting.iter().filter(|channel| !push(channel, begin)).collect();
-        let deadline = begin + limit;
-        if full.len() == wanting.len() {
-            for channel in full {
-                push(channel, deadline);
+        let blocks: Vec<_> = wanting.iter().map(push).collect();
+        drop(done);
+        let is_written = wanting.is_empty() || written.recv_deadline(deadline).is_ok();
+        for (channel, block) in wanting.iter().zip(blocks) {
+            if is_written {
+                channel.queue.settle(block);
+            } else {
+                channel.queue.withdraw(block);
             }
         }
-        drop(done);
-        if wanting.is_empty() || written.recv_deadline(deadline).is_ok() {
+        if is_written {
             return Ok(());
         }
         Err(wanting.into_iter().map(|channel| channel.name.clone()).collect())

@@ -3,26 +3,35 @@
 use nodepool_drivers::api::{Table, Value};
 use slog::FilterLevel;
 
+use super::checks::{Placed, path_at, repeated, warn_of_unknown};
 use super::levels::{Levels, Rule};
-use super::names::is_known;
-use super::python::{absolute, unknown_names};
 use super::read::{level, level_of};
 use super::settings::{Format, LogSettings, Output, Stream, Target};
-use super::syslog;
+use super::syslog::{FACILITY, facility};
 
 /// Reads the whole file.
-pub(super) fn read(table: Table<'_>) -> Option<LogSettings> {
-    if table.value("outputs").is_none() {
-        table.problems().error("", "the required key 'outputs' is missing: expected a list of outputs");
+pub(super) fn read(table: Table<'_>) -> LogSettings {
+    let problems = table.problems();
+    match table.value("outputs") {
+        None => problems.error("", "the required key 'outputs' is missing: expected a list of outputs"),
+        Some(Value::List(items)) if items.is_empty() => {
+            table.error("outputs", "expected at least one output")
+        }
+        Some(_) => {}
     }
-    let read: Vec<(Output, Option<FilterLevel>)> =
+    let read: Vec<(Placed, Option<FilterLevel>)> =
         table.tables("outputs").into_iter().filter_map(output).collect();
-    if read.is_empty() {
-        table.error("outputs", "expected at least one output");
-    }
     // What an output asks for is meant to reach it.
     let most = read.iter().filter_map(|(_, asked)| *asked).max_by_key(|level| level.as_usize());
-    let outputs: Vec<Output> = read.into_iter().map(|(output, _)| output).collect();
+    let outputs: Vec<Placed> = read.into_iter().map(|(output, _)| output).collect();
+    for (at, target, first) in repeated(&outputs) {
+        problems.error(
+            at,
+            format!(
+                "{first} writes to {target} already, and each line would be there twice; remove one, or name another"
+            ),
+        );
+    }
     let mut levels = Levels::default();
     let root = Rule {
         level: Some(most.unwrap_or(FilterLevel::Info)),
@@ -30,18 +39,16 @@ pub(super) fn read(table: Table<'_>) -> Option<LogSettings> {
         propagate: true,
     };
     levels.set("", root.clone());
-    let mut unknown = Vec::new();
     for (name, value) in entries(&table, "levels") {
-        let level = level_of(value, || format!("levels.{name}"), table.problems()).flatten();
+        let at = format!("levels.{name}");
+        let level = level_of(value, &at, problems).flatten();
         let name = if name == "root" { "" } else { name };
-        if !is_known(name) {
-            unknown.push(name.to_owned());
-        }
+        warn_of_unknown(name, &at, problems);
         let outputs = if name.is_empty() { root.outputs.clone() } else { Vec::new() };
         levels.set(name, Rule { level, outputs, propagate: true });
     }
     table.finish();
-    Some(LogSettings { outputs, levels, warnings: unknown_names(unknown).into_iter().collect() })
+    LogSettings::new(outputs.into_iter().map(|(_, output)| output).collect(), levels)
 }
 
 /// The entries of a mapping whose keys are names.
@@ -50,15 +57,19 @@ pub(super) fn entries<'a>(table: &Table<'a>, key: &'static str) -> &'a [(String,
         None => &[],
         Some(Value::Map(entries)) => entries,
         Some(other) => {
-            table.error(key, format!("expected a mapping, found {}", other.kind()));
+            table.error(key, format!("expected a mapping, found {}", other.describe()));
             &[]
         }
     }
 }
 
 /// An output, and the level that it asks for.
-fn output(table: Table<'_>) -> Option<(Output, Option<FilterLevel>)> {
-    let file = table.string("file").map(|path| Target::File(absolute(&path)));
+fn output(table: Table<'_>) -> Option<(Placed, Option<FilterLevel>)> {
+    let path = |key| {
+        let path = table.string(key)?;
+        path_at(&path, &table.path_of(key), table.problems())
+    };
+    let file = path("file").map(Target::File);
     let console = table.string("console").and_then(|word| match word.as_str() {
         "stdout" => Some(Target::Console(Stream::Stdout)),
         "stderr" => Some(Target::Console(Stream::Stderr)),
@@ -72,18 +83,13 @@ fn output(table: Table<'_>) -> Option<(Output, Option<FilterLevel>)> {
             table.error("facility", "belongs to an output with 'syslog'");
             None
         }
-        Some(name) => syslog::facility(&name).or_else(|| {
-            table.error(
-                "facility",
-                format!("'{name}' is not a facility of syslog, such as 'daemon' or 'local0'"),
-            );
+        Some(name) => facility(&name).or_else(|| {
+            table.error("facility", format!("expected {FACILITY}, found '{name}'"));
             None
         }),
-        None => syslog::facility("daemon"),
+        None => facility("daemon"),
     };
-    let syslog = table
-        .string("syslog")
-        .and_then(|path| Some(Target::Syslog { socket: absolute(&path), facility: facility? }));
+    let syslog = path("syslog").and_then(|socket| Some(Target::Syslog { socket, facility: facility? }));
     let asked = level(&table).flatten();
     let format = match table.string("format").as_deref() {
         None | Some("text") => Format::Text,
@@ -96,7 +102,8 @@ fn output(table: Table<'_>) -> Option<(Output, Option<FilterLevel>)> {
     if ["file", "console", "syslog"].iter().filter(|key| table.value(key).is_some()).count() != 1 {
         table.problems().error(table.path(), "expected exactly one of 'file', 'console' and 'syslog'");
     }
+    let at = table.path().to_owned();
     table.finish();
     let target = file.or(console).or(syslog)?;
-    Some((Output { target, level: asked.unwrap_or(FilterLevel::Trace), format }, asked))
+    Some(((at, Output { target, level: asked.unwrap_or(FilterLevel::Trace), format }), asked))
 }

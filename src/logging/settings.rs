@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use slog::FilterLevel;
 
 use super::levels::{Levels, Rule};
+use crate::config::FileProblem;
 
 /// The directory of the original's default log files.
 pub const LOG_DIR: &str = "/var/log/nodepool";
@@ -15,8 +16,10 @@ pub const LOG_DIR: &str = "/var/log/nodepool";
 pub struct LogSettings {
     pub(super) outputs: Vec<Output>,
     pub(super) levels: Levels,
-    /// What of a configuration file has no effect here. Logged once.
-    pub(super) warnings: Vec<String>,
+    /// What of a configuration file is odd or has no effect. Logged once.
+    pub(super) warnings: Vec<FileProblem>,
+    /// Whether there is an output to a console that leads nowhere. Logged once.
+    pub(super) loses_console: bool,
 }
 
 /// Where lines go.
@@ -78,9 +81,7 @@ impl LogSettings {
     /// The same for a program that has no terminal any more.
     #[must_use]
     pub fn in_background(mut self) -> Self {
-        if self.outputs.iter().any(|output| matches!(output.target, Target::Console(_))) {
-            self.warnings.push("a daemon has no console: what is logged there is lost".to_owned());
-        }
+        self.loses_console = self.outputs.iter().any(|output| matches!(output.target, Target::Console(_)));
         self
     }
 
@@ -89,18 +90,12 @@ impl LogSettings {
         let mut levels = Levels::default();
         let all = (0..outputs.len()).collect();
         levels.set("", Rule { level: Some(FilterLevel::Trace), outputs: all, propagate: true });
-        Self { outputs, levels, warnings: Vec::new() }
+        Self::new(outputs, levels)
     }
 
-    /// Makes the directory of the default files where there is none. One that an operator names must exist: it
-    /// may be a disk of its own that is not mounted.
-    pub(super) fn make_default_directory(&self) {
-        let below =
-            |output: &Output| matches!(&output.target, Target::File(path) if path.starts_with(LOG_DIR));
-        if self.outputs.iter().any(below) {
-            // Whoever opens the file says why it cannot be.
-            let _ = std::fs::create_dir_all(LOG_DIR);
-        }
+    /// Settings of which there is nothing to say.
+    pub(super) fn new(outputs: Vec<Output>, levels: Levels) -> Self {
+        Self { outputs, levels, warnings: Vec::new(), loses_console: false }
     }
 }
 

@@ -1,42 +1,37 @@
 //! Reading logging configurations: each form, and their mistakes.
 
-use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 
 use slog::{FilterLevel, Level};
-use uuid::Uuid;
+
+use crate::config::{ConfigError, FileProblem};
 
 use super::settings::{Format, LogSettings, Output, Stream, Target};
 
-struct TempFile(PathBuf);
-
-impl TempFile {
-    fn new(text: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("nodepool-logging-{}", Uuid::new_v4()));
-        fs::write(&path, text).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for TempFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
+fn read(text: &str) -> Result<LogSettings, ConfigError> {
+    LogSettings::parse(Path::new("/etc/logging"), text)
 }
 
 fn settings(text: &str) -> LogSettings {
-    LogSettings::read(&TempFile::new(text).0).unwrap_or_else(|error| panic!("{text}\n{error}"))
+    read(text).unwrap_or_else(|error| panic!("{text}\n{error}"))
 }
 
-/// The problems without the file's name.
+/// The problems without the file's name; with the line where there is no path.
 fn errors(text: &str) -> Vec<String> {
-    let file = TempFile::new(text);
-    let error = LogSettings::read(&file.0).expect_err(text).to_string();
-    let prefix = format!("{}: ", file.0.display());
-    error
-        .lines()
-        .map(|line| line.strip_prefix(&prefix).unwrap_or_else(|| panic!("{line}")).to_owned())
-        .collect()
+    let error = read(text).expect_err(text);
+    error.problems().iter().map(without_file).collect()
+}
+
+fn without_file(found: &FileProblem) -> String {
+    match found.at {
+        Some(at) if found.problem.path.is_empty() => format!("line {}: {}", at.line, found.problem),
+        _ => found.problem.to_string(),
+    }
+}
+
+/// The warnings of a file that can be used, without the file's name.
+fn warnings(text: &str) -> Vec<String> {
+    settings(text).warnings.iter().map(without_file).collect()
 }
 
 fn goes_to(settings: &LogSettings, logger: &str, level: Level) -> Vec<usize> {
@@ -66,7 +61,7 @@ fn our_own_form_has_outputs_and_levels() {
     assert_eq!(goes_to(&settings, "nodepool.zk.session", Level::Info), [0; 0]);
     assert_eq!(goes_to(&settings, "nodepool.zk.session", Level::Error), [0, 1, 2]);
     assert_eq!(goes_to(&settings, "other", Level::Debug), [0; 0], "info is the most that an output asks for");
-    assert_eq!(settings.warnings, ["no logger here has any of these names: requests"]);
+    assert_eq!(settings.warnings, []);
 }
 
 #[test]
@@ -106,7 +101,12 @@ fn the_originals_ini_form_is_read() {
     assert_eq!(goes_to(&settings, "nodepool.zk.session", Level::Warning), [0; 0]);
     assert_eq!(goes_to(&settings, "nodepool.zk.session", Level::Error), [0, 1]);
     assert_eq!(goes_to(&settings, "other", Level::Warning), [0]);
-    assert_eq!(settings.warnings.len(), 2, "formats and rotation: {:?}", settings.warnings);
+    let warnings: Vec<_> = settings.warnings.iter().map(without_file).collect();
+    let expected = [
+        "line 8: warning: the formats of the logging configuration are ignored",
+        "line 36: warning: log files are not rotated by this program; let logrotate do it",
+    ];
+    assert_eq!(warnings, expected);
 }
 
 /// The file that the original's users have most often: its defaults, written out.
@@ -121,22 +121,113 @@ fn the_originals_yaml_form_is_recognised_also_as_json() {
 }
 
 #[test]
+fn what_is_hardly_meant_is_a_warning_with_its_place() {
+    let here = std::env::current_dir().unwrap();
+    let found = warnings(
+        "outputs: [{file: /x/a, fromat: json}, {file: rel.log}]\n\
+         levels: {nodepool.bulder: debug, requests: info, mine: info}\n",
+    );
+    let expected = [
+        "outputs[0].fromat: unknown key, did you mean 'format'?".to_owned(),
+        format!(
+            "outputs[1].file: warning: 'rel.log' depends on where the program is started, here it is {}/rel.log; \
+             write an absolute path",
+            here.display()
+        ),
+        "levels.nodepool.bulder: warning: no logger is named 'nodepool.bulder', so this has no effect; did you mean \
+         'nodepool.builder'?"
+            .to_owned(),
+        "levels.mine: warning: no logger is named 'mine', so this has no effect".to_owned(),
+    ];
+    assert_eq!(found, expected);
+    let found = warnings(
+        "[loggers]\nkeys=root,b\n[handlers]\nkeys=f,g\n[logger_root]\nlevl=INFO\nhandlers=f\n[logger_b]\n\
+         qualname=nodepool.bulder\n[handler_f]\nclass=FileHandler\nargs=('/x',)\n[handler_g]\nclass=FileHandler\n\
+         args=('/x', 'w')\n",
+    );
+    let expected = [
+        "line 6: warning: 'levl' is not known here, so it has no effect; did you mean 'level'?",
+        "line 9: warning: no logger is named 'nodepool.bulder', so this has no effect; did you mean 'nodepool.builder'?",
+        "line 15: warning: no logger has the handler 'g', so nothing is written there",
+        "line 15: warning: log files are always appended to; the mode of a file handler is ignored",
+        "line 15: warning: line 12 writes to /x already; a line that goes to both is there twice",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn outputs_to_the_same_place_are_refused_in_our_own_form() {
+    let found = errors(
+        "outputs: [{file: /x/a}, {console: stdout}, {file: /x/./a, level: error}, {console: stderr}, {console: stdout}, \
+         {file: /x/y/../a}, {file: /../x/z/.././a}, {file: /x/../a}]",
+    );
+    let twice = "already, and each line would be there twice; remove one, or name another";
+    let expected = [
+        format!("outputs[2]: outputs[0] writes to /x/a {twice}"),
+        format!("outputs[4]: outputs[1] writes to standard output {twice}"),
+        format!("outputs[5]: outputs[0] writes to /x/y/../a {twice}"),
+        format!("outputs[6]: outputs[0] writes to /../x/z/../a {twice}"),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn one_mistake_is_not_complained_of_twice() {
+    for (text, expected) in [
+        (
+            "outputs: [{console: printer}]",
+            &["outputs[0].console: expected 'stdout' or 'stderr', found 'printer'"][..],
+        ),
+        ("outputs: {file: /x}", &["outputs: expected a list, found a mapping"]),
+        ("outputs: [{file: ''}]", &["outputs[0].file: the path must not be empty"]),
+        (
+            "{version: 1, handlers: [a], loggers: {nodepool: {handlers: [a]}}, root: {handlers: [b]}}",
+            &["handlers: expected a mapping, found a list"],
+        ),
+        (
+            "{version: 1, handlers: {a: 5}, root: {handlers: [a]}}",
+            &["handlers.a: expected a mapping, found a whole number"],
+        ),
+        (
+            "{version: 1, handers: {a: {class: logging.NullHandler}}, root: {handlers: [a]}}",
+            &[
+                "the required key 'handlers' is missing: expected a mapping of handlers",
+                "handers: unknown key, did you mean 'handlers'?",
+            ],
+        ),
+        (
+            "[loggers]\nkeys=root\n[handlrs]\nkeys=a\n[logger_root]\nhandlers=a\n",
+            &["the section [handlers] is missing; did you mean 'handlrs'?"],
+        ),
+        (
+            "[loggers]\nkeys=root\n[handlers]\nkeys=a\n[logger_root]\nhandlers=a,ab\n",
+            &[
+                "line 4: the section [handler_a] is missing",
+                "line 6: there is no handler 'ab'; did you mean 'a'?",
+            ],
+        ),
+    ] {
+        assert_eq!(errors(text), expected, "{text}");
+    }
+}
+
+#[test]
 fn mistakes_of_our_own_form_are_named_with_their_place() {
     let found = errors(
-        "outputs:\n- {file: /x, console: stdout}\n- {console: printer}\n- {file: /x, format: xml, level: loud}\n\
-         - {syslog: /dev/log, facility: nosuch}\n- {file: /x, facility: daemon, fromat: json}\n- {}\n\
+        "outputs:\n- {file: /x, console: stdout}\n- {console: printer}\n- {file: /y, format: xml, level: loud}\n\
+         - {syslog: /dev/log, facility: nosuch}\n- {file: /z, facility: daemon, fromat: json}\n- {}\n\
          levels: {nodepool: 5.5}\nlevel: debug\n",
     );
     let expected = [
         "outputs[0]: expected exactly one of 'file', 'console' and 'syslog'",
         "outputs[1].console: expected 'stdout' or 'stderr', found 'printer'",
         "outputs[2].format: expected 'text' or 'json', found 'xml'",
-        "outputs[2].level: expected a level: trace, debug, info, warning, error, critical or off",
-        "outputs[3].facility: 'nosuch' is not a facility of syslog, such as 'daemon' or 'local0'",
+        "outputs[2].level: expected a level: trace, debug, info, warning, error, critical or off, found 'loud'",
+        "outputs[3].facility: expected a facility of syslog, such as 'daemon' or 'local0', found 'nosuch'",
         "outputs[4].facility: belongs to an output with 'syslog'",
         "outputs[4].fromat: unknown key, did you mean 'format'?",
         "outputs[5]: expected exactly one of 'file', 'console' and 'syslog'",
-        "levels.nodepool: expected a level: trace, debug, info, warning, error, critical or off",
+        "levels.nodepool: expected a level: trace, debug, info, warning, error, critical or off, found 5.5",
         "level: unknown key, did you mean 'levels'?",
     ];
     for line in expected {
@@ -149,7 +240,7 @@ fn mistakes_of_our_own_form_are_named_with_their_place() {
 fn mistakes_of_the_ini_form_are_named_with_their_line() {
     let found = errors(
         "[loggers]\nkeys=root,x,y\n[handlers]\nkeys=a,b,c,d,e,gone\n[logger_root]\nlevel=LOUD\nhandlers=nosuch\n\
-         [logger_x]\nlevel=INFO\n[logger_y]\nqualname=y\npropagate=maybe\nnonsense\n\
+         [logger_x]\nlevel=INFO\n[logger_y]\nqualname=kazoo\npropagate=maybe\nnonsense\n\
          [handler_a]\nclass=handlers.SMTPHandler\n[handler_b]\nclass=FileHandler\nargs=(os.path.join('a'),)\n\
          [handler_c]\nclass=FileHandler\nargs=('%(dir)s/x',)\n[handler_d]\nargs=()\n\
          [handler_e]\nclass=handlers.SysLogHandler\nargs=(('localhost', 514),)\n[handler_a]\n",
@@ -165,9 +256,9 @@ fn mistakes_of_the_ini_form_are_named_with_their_line() {
         "line 18: args: only strings, numbers, names and tuples of these are understood, found '('a'),)'",
         "line 21: args: values of other keys",
         "line 22: expected 'class = StreamHandler'",
-        "line 26: args: expected the path of syslog's socket",
+        "line 26: args: expected the path of syslog's socket, such as /dev/log",
         "line 27: the section [handler_a] is there twice",
-        "the section [handler_gone] is missing",
+        "line 4: the section [handler_gone] is missing",
     ] {
         assert!(found.iter().any(|found| found.starts_with(expected)), "{expected}\n--\n{all}");
     }
@@ -180,7 +271,7 @@ fn what_is_no_logging_configuration_is_refused() {
         ("", "is empty; expected 'outputs'"),
         ("# nothing\n", "is empty; expected 'outputs'"),
         ("just words", "expected a mapping, found a string"),
-        ("a: [", "line 2, column 1: not valid YAML"),
+        ("a: [", "line 1: not valid YAML"),
         ("zookeeper-servers: []\n", "the required key 'outputs' is missing"),
         ("outputs: []\n", "outputs: expected at least one output"),
         ("handlers: {}\n", "the required key 'version' is missing"),
@@ -189,6 +280,6 @@ fn what_is_no_logging_configuration_is_refused() {
         let found = errors(text);
         assert!(found.iter().any(|line| line.starts_with(expected)), "{text}: {found:?}");
     }
-    let missing = LogSettings::read(std::path::Path::new("/no/such/file")).unwrap_err().to_string();
+    let missing = LogSettings::read(Path::new("/no/such/file")).unwrap_err().to_string();
     assert_eq!(missing, "/no/such/file: cannot be read: No such file or directory (os error 2)");
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nodepool_threads::activity;
+use nodepool_threads::{Account, activity, activity_within};
 use slog::Level;
 
 use super::line::Line;
@@ -18,6 +18,9 @@ pub(super) const OWN_LOGGER: &str = "nodepool.logging";
 /// How long to wait after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How long a line may take until it is worth a report in the other logs: a disk or a mount hangs.
+const WRITING: Duration = Duration::from_secs(10);
+
 /// The other outputs hear of an output's trouble this often at most.
 const QUIET: Duration = Duration::from_secs(60);
 
@@ -28,6 +31,21 @@ pub(super) trait Sink: Send {
 
     /// Opens it anew, after somebody has said that it is another one now.
     fn reopen(&mut self) -> io::Result<()>;
+}
+
+/// An error of an output, with what is probably the matter.
+pub(super) fn explained(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => format!("{error}; does its directory exist?"),
+        io::ErrorKind::PermissionDenied => {
+            let uid = rustix::process::geteuid();
+            let known = Account::of_process().ok().flatten();
+            let user =
+                known.map_or_else(|| uid.as_raw().to_string(), |user| user.name.to_string_lossy().into());
+            format!("{error}, as the user {user}; let that user write it, and enter its directory")
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// Writes what comes out of a queue.
@@ -52,7 +70,9 @@ impl Writer {
         let outputs = Arc::clone(&self.outputs);
         let channel = &outputs.all[self.index];
         loop {
-            let attempt = match channel.queue.next() {
+            let next = channel.queue.next();
+            let writing = activity_within(WRITING, "writing to the log");
+            let attempt = match next {
                 Next::End => return,
                 Next::Reopen => self.sink.reopen(),
                 Next::Line(line) => self.sink.write(&line).map(|()| channel.queue.written()),
@@ -62,6 +82,7 @@ impl Writer {
                     self.sink.write(&line).map(|()| channel.queue.told(count))
                 }
             };
+            drop(writing);
             match attempt {
                 Ok(()) => self.works(channel),
                 Err(error) => {
@@ -83,7 +104,7 @@ impl Writer {
         (self.told, self.known) = (Some(Instant::now()), true);
         self.tell_others(
             Level::Error,
-            &format!("cannot write the log {}, lines wait: {error}", channel.name),
+            &format!("cannot write the log {}, lines wait: {}", channel.name, explained(error)),
         );
     }
 
