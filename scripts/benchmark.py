@@ -14,12 +14,14 @@ import statistics
 import sys
 import time
 
+import benchmark_scale
 from benchmark_world import Certificates, Machine, TooLate, World, ZooKeeper
 from world import Trouble, cpu_seconds, memory_of, own_environment, say, table
 
 FLEET_IMAGES = [f"image-{n:02}" for n in range(1, 21)]
 FLEET_PROVIDERS = [f"fake-{n}" for n in range(1, 6)]
-BLOCKS = ["start", "requests", "output", "fleet", "idle", "list", "fleet-requests"]
+SCALE = benchmark_scale.BLOCKS
+BLOCKS = ["start", "requests", "output", "fleet", "idle", "list", "fleet-requests", *SCALE]
 IDLE_SECONDS = 60
 OUTPUT_BYTES = 200 * 1000 * 1000
 
@@ -82,7 +84,10 @@ class Subject:
         """The deadline leaves out what comes after it, and nothing else."""
         small = [block for block in ["start", "requests", "output"] if block in blocks]
         fleet = [block for block in ["fleet", "idle", "list", "fleet-requests"] if block in blocks]
-        for part, wanted in [(self.small, small), (self.fleet, fleet)]:
+        # The original would take hours.
+        scale = [block for block in SCALE if block in blocks and self.runs["scale"]]
+        measure_scale = lambda wanted: benchmark_scale.measure(self, wanted)
+        for part, wanted in [(self.small, small), (self.fleet, fleet), (measure_scale, scale)]:
             if wanted:
                 try:
                     part(wanted)
@@ -261,7 +266,8 @@ def report(ours, original):
             words, number(median, unit), spread(samples, unit), number(limit, unit), "ok" if ok else "OVER",
             f"[{number(theirs, unit)}] {source}", ratio,
         ])
-    table(["figure", "median", "min - max", "limit", "", "original", "ratio"], rows)
+    if rows:
+        table(["figure", "median", "min - max", "limit", "", "original", "ratio"], rows)
     rows = []
     for key, words, unit in DETAILS:
         samples = ours.samples.get(key, [])
@@ -272,7 +278,7 @@ def report(ours, original):
     if rows:
         print("\nWhat explains it (no limits):")
         table(["detail", "median", "min - max", "original"], rows)
-    return kept
+    return benchmark_scale.report(ours.samples, number, spread, table) and kept
 
 
 def arguments():
@@ -303,9 +309,11 @@ def main():
     certificates = Certificates(chosen.base / "tls") if chosen.original else None
     ours_runs = {
         "start": 20, "requests": 40, "output": 5, "fleet": 3, "list": 20, "fleet-requests": 30, "pause": (0.2, 0.5),
+        "scale": True,
     }
     original_runs = {
         "start": 3, "requests": 6, "output": 1, "fleet": 1, "list": 5, "fleet-requests": 0, "pause": (0.5, 9),
+        "scale": False,
     }
     original = None
     with ZooKeeper(chosen.base / "zookeeper", certificates, not chosen.no_sync) as zookeeper:
@@ -327,7 +335,11 @@ def main():
     if any(note["load"] > 1 or note["busy"] > 15 for note in machine.notes):
         print("WARNING: others used the machine; times are worse than they would be on a quiet one")
     if chosen.json:
-        subjects = {subject.name: subject.samples for subject in [ours, original] if subject}
+        plain = lambda key: key if isinstance(key, str) else " ".join(key)
+        subjects = {
+            subject.name: {plain(key): values for key, values in subject.samples.items()}
+            for subject in [ours, original] if subject
+        }
         limits = {key: limit for key, _, _, limit, _ in FIGURES}
         text = json.dumps({"machine": machine.describe(), "load": machine.notes, "limits": limits, **subjects}, indent=1)
         chosen.json.write_text(text + "\n")

@@ -3,6 +3,7 @@
 Knows of no figure and no limit.
 """
 
+import collections
 import contextlib
 import json
 import os
@@ -161,6 +162,20 @@ class ZooKeeper(Process):
             with connection:
                 return four_letters(connection, word)
 
+    def create_rate(self, in_flight, seconds):
+        """Znodes a second that a bare loop makes, each as large as a record, with so many on their way at once."""
+        client = self.client(f"/create-rate-{in_flight}")
+        waiting, made = collections.deque(), 0
+        begun = time.perf_counter()
+        while time.perf_counter() - begun < seconds:
+            while len(waiting) < in_flight:
+                waiting.append(client.create_async("/a-", b"x" * 300, sequence=True))
+            waiting.popleft().get(timeout=30)
+            made += 1
+        rate = made / (time.perf_counter() - begun)
+        close(client)
+        return rate
+
     def transactions(self):
         line = next(line for line in self.ask("srvr").splitlines() if line.startswith("Zxid"))
         return int(line.split()[1], 16) & 0xFFFFFFFF
@@ -192,9 +207,18 @@ class World:
         command.chmod(0o755)
         self.zk = subject.zookeeper.client(self.chroot)
         self.config = self.dir / "nodepool.yaml"
-        self.config.write_text(self.configuration(command))
+        self.edited = {}
+        self.config.write_text(self.configuration())
 
-    def configuration(self, command):
+    def edit(self, image, number):
+        """Replaces the configuration by one in which a variable of the image has this value."""
+        self.edited[image] = number
+        new = self.config.with_suffix(".new")
+        new.write_text(self.configuration())
+        new.rename(self.config)
+
+    def configuration(self):
+        command = self.dir / "build-command"
         lines = ["zookeeper-servers:"]
         port = self.subject.zookeeper.tls_port if self.subject.certificates else self.subject.zookeeper.port
         lines += [f"  - host: localhost\n    port: {port}\n    chroot: {self.chroot}"]
@@ -202,10 +226,12 @@ class World:
             tls = self.subject.certificates
             lines += [f"zookeeper-tls:\n  cert: {tls.cert}\n  key: {tls.key}\n  ca: {tls.ca}"]
         lines += [f"images-dir: {self.dir}/images", f"build-log-dir: {self.dir}/logs", f"build-log-retention: {self.retention}"]
-        lines += [f"elements-dir: {self.dir}/elements", "labels: []", "diskimages:"]
+        lines += [f"elements-dir: {self.dir}/elements", "labels: []", "builder-webapp: {port: 0}", "diskimages:"]
         for image, printed in self.images.items():
             lines += [f"  - name: {image}", f"    dib-cmd: {command}", "    formats: [qcow2]", "    elements: [vm]"]
             lines += [f"    env-vars:\n      BENCHMARK_OUTPUT: '{printed}'"]
+            if image in self.edited:
+                lines += [f"      BENCHMARK_EDIT: '{self.edited[image]}'"]
         lines += ["providers:"]
         for provider in self.providers:
             lines += [f"  - name: {provider}", "    cloud: fake", "    diskimages:"]
@@ -218,9 +244,9 @@ class World:
     def __exit__(self, *_):
         close(self.zk)
 
-    def builder(self):
+    def builder(self, *words):
         return Process(
-            [str(self.subject.bin / "nodepool-builder"), "-f", "-c", str(self.config)],
+            [str(self.subject.bin / "nodepool-builder"), "-f", "-c", str(self.config), *words],
             self.dir / "builder.log", self.subject.stop_signal, self.subject.environment,
         )
 
@@ -332,16 +358,20 @@ class World:
             time.sleep(0.2)
             if len({path.name[:-39] for path in (self.dir / "images").glob("*.qcow2")}) < len(self.images):
                 continue
+            # Only as far as the first that is missing: most of them become ready in this order.
             for image in self.images:
                 if image not in builds:
                     builds.update({image: pair for pair in list(self.ready_builds(image).items())[:1]})
                 if image not in builds:
-                    continue
-                for provider in self.providers:
-                    if (image, provider) not in uploads:
-                        stat = self.ready_upload(image, builds[image][0], provider)
-                        if stat:
-                            uploads[image, provider] = stat
+                    break
+                missing = [provider for provider in self.providers if (image, provider) not in uploads]
+                for provider in missing:
+                    stat = self.ready_upload(image, builds[image][0], provider)
+                    if not stat:
+                        break
+                    uploads[image, provider] = stat
+                if missing and (image, self.providers[-1]) not in uploads:
+                    break
         last_build = max(stat.mtime for _, stat in builds.values())
         return last_build / 1000, max(stat.mtime for stat in uploads.values()) / 1000
 

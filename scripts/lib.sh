@@ -61,6 +61,12 @@ cargo_deny() {
     "$WORK/cache/cargo-deny/bin/cargo-deny" "$@"
 }
 
+# Runs libFuzzer over tests/fuzz, see scripts/fuzz.
+export CARGO_FUZZ=0.13.2
+cargo_fuzz() {
+    "$WORK/cache/cargo-fuzz/bin/cargo-fuzz" "$@"
+}
+
 # The base address of the mirror from which this machine's apt takes SUITE, or nothing. Apt itself reads its sources
 # (*.list and *.sources alike) and says what it would fetch; it opens no connection for that.
 apt_mirror() {
@@ -114,6 +120,44 @@ venv() {
     fi
 }
 
+# A venv of exactly the packages of a list, made once for each state of the list; several runs wait for each other, also
+# for what the script does afterwards. Pip takes its index from the machine's settings.
+#
+#   pinned_venv DIR LIST WHAT
+pinned_venv() {
+    local dir=$1 list=$2 what=$3 stamp log=$1.log
+    # Written last: without it, or with another one, the venv is not complete.
+    stamp=$dir/$(basename "$list")
+    mkdir -p "$(dirname "$dir")"
+    exec 9>"$dir.lock"
+    flock --timeout 900 9 || die "another run has been installing into $dir for a quarter of an hour"
+    if ! cmp --silent "$list" "$stamp"; then
+        say "installing $what into $dir: $(grep -c == "$list") packages" >&2
+        rm -rf "$dir"
+        if ! timeout 600 /usr/bin/python3 -m venv "$dir" </dev/null >"$log" 2>&1 9>&-; then
+            tail -n 25 "$log" >&2
+            die "python3 cannot make a venv; is Debian's package python3-venv installed? All of its output: $log"
+        fi
+        if ! PIP_CACHE_DIR=$WORK/cache/pip PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 timeout 600 "$dir/bin/pip" \
+            install --retries 2 --no-deps --no-compile --requirement "$list" </dev/null >"$log" 2>&1 9>&-; then
+            tail -n 25 "$log" >&2
+            die "pip cannot install $what: the package index of this machine's pip is out of reach, or lacks a package." \
+                "All of pip's output: $log"
+        fi
+        cp "$list" "$stamp"
+    fi
+}
+
+# Has the builder that NODEPOOL_RELEASED_BUILDER names dump its stacks during a build, and sees that they are as they must
+# be. Wants a ZooKeeper, as all tests.
+released_dump() {
+    local name=a_release_shows_certain_stacks_with_lines_and_needs_little_memory_for_it log=$WORK/log/released-dump.log
+    mkdir -p "$WORK/log"
+    logged "$log" cargo test --locked --test integration -- --ignored --exact --nocapture "builder::stack_dump::$name"
+    # With another name no test would run, and none fail.
+    grep -E '^[0-9]+ kB before|stack dump ends ' "$log"
+}
+
 # ---- packages
 
 # The version of the packages, as Cargo.toml says it.
@@ -130,18 +174,27 @@ package_options() {
         case $1 in
             --bins)
                 [[ -n ${2:-} ]] || die "--bins wants a folder"
+                [[ -d $2 ]] || die "--bins: there is no folder $2"
                 BINS=$(cd "$2" && pwd -P)
                 shift
+                ;;
+            -h | --help)
+                usage
+                exit
                 ;;
             -*)
                 usage >&2
                 exit 2
                 ;;
-            *) OUTPUT=$1 ;;
+            *)
+                [[ -z ${named:-} ]] || die "one folder for the package, not both $OUTPUT and $1"
+                local named=1
+                OUTPUT=$1
+                ;;
         esac
         shift
     done
-    mkdir -p "$OUTPUT"
+    mkdir -p "$OUTPUT" "$WORK/log"
     OUTPUT=$(cd "$OUTPUT" && pwd -P)
     BUILD=$(mktemp -d "${TMPDIR:-/tmp}/nodepool-package.XXXXXX")
     trap 'rm -rf "$BUILD"' EXIT
@@ -153,7 +206,7 @@ programs() {
     if [[ -n $BINS ]]; then
         printf '%s\n' "$BINS"
     else
-        logged "$BUILD/cargo.log" "$ROOT/scripts/build-release"
+        logged "$WORK/log/package-cargo.log" "$ROOT/scripts/build-release"
         "$ROOT/scripts/build-release" --where
     fi
 }

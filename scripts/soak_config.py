@@ -103,7 +103,7 @@ class Configuration:
         lines = ["zookeeper-servers:"]
         lines += [f"  - {{host: 127.0.0.1, port: {server.port}, chroot: /soak}}" for server in self.servers]
         lines += [
-            f"zookeeper-timeout: {SESSION_SECONDS[builder]:.1f}", f"images-dir: {own}/images",
+            f"zookeeper-timeout: {SESSION_SECONDS[builder]:.1f}", f"images-dir: {own}/images", "builder-webapp: {port: 0}",
             f"build-log-dir: {own}/logs", "build-log-retention: 3", f"elements-dir: {self.base}/elements", "labels: []",
             "diskimages:",
         ]

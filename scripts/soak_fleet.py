@@ -51,7 +51,7 @@ exec "$SOAK_FAKE_DIB" "$@"
 """
 
 # slog's full format: a date, a level, the message, then `, key: value` pairs.
-LOG_LINE = re.compile(r"^(\w{3} \d\d [\d:]+)(\.\d+) (\w{4}) (?:[\w.]+: )?(.*)$")
+LOG_LINE = re.compile(r"^([\d-]+ [\d:]+),(\d+) (\w{4}) (?:[\w.]+: )?(.*)$")
 PAIR = re.compile(r", ([\w -]+): ")
 
 
@@ -170,8 +170,8 @@ class Log:
         found = LOG_LINE.match(line)
         if not found:
             return 0.0, line, {}
-        date, fraction, level, rest = found.groups()
-        at = time.mktime(time.strptime(f"{time.localtime().tm_year} {date}", "%Y %b %d %H:%M:%S")) + float(fraction)
+        date, milliseconds, level, rest = found.groups()
+        at = time.mktime(time.strptime(date, "%Y-%m-%d %H:%M:%S")) + int(milliseconds) / 1000
         parts = PAIR.split(rest)
         self.messages[level, parts[0]] += 1
         return at, parts[0], dict(zip(parts[1::2], parts[2::2]))

@@ -36,6 +36,26 @@ def cpu_seconds(pid):
     return time.clock_gettime((~pid << 3) | 2)
 
 
+def thread_seconds(pid, name):
+    """The same of the threads with this name, as the scheduler counts it."""
+    total = 0
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        # A thread may end meanwhile.
+        with contextlib.suppress(OSError):
+            if (task / "comm").read_text().strip() == name:
+                total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
+
+
+def wants_processor(pid):
+    """Whether a thread of the process runs, or would if others let it."""
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            if (task / "stat").read_text().rsplit(")", 1)[1].split()[0] == "R":
+                return True
+    return False
+
+
 def memory_of(pid):
     """VmRSS, PSS and anonymous memory in MB (of 1024 x 1024), and threads."""
     status = dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
