@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use crate::support::history::Change;
 use crate::support::leash::{Adopted, is_alive};
+use crate::support::openstack::{self, Gate, Service};
 use crate::support::original::install;
 use crate::support::tls::Flaw;
 use crate::support::{
-    Ensemble, Header, Network, Options, Sandbox, Signal, Transport, ZkClient, ZooKeeper, eventually, shared,
+    Ensemble, Header, Network, OpenStack, Options, Sandbox, Signal, Transport, ZkClient, ZooKeeper,
+    eventually, shared,
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -189,6 +191,25 @@ fn holds_a_network() {
     std::io::stdin().lines().for_each(drop);
 }
 
+/// Not a test, as the ones above.
+#[test]
+#[ignore = "run by services_of_openstack_never_outlive_the_test_process"]
+fn holds_services_of_openstack() {
+    let began = Instant::now();
+    let services = OpenStack::start_with(openstack::Options {
+        disk_mb: Some(1),
+        servers: true,
+        volumes: true,
+        ..Default::default()
+    });
+    services.serve_tls();
+    eprintln!("started in {:?}", began.elapsed());
+    let too_much = std::fs::write(services.store().join("images/filler"), vec![1; 2 << 20]).unwrap_err();
+    assert_eq!(too_much.kind(), std::io::ErrorKind::StorageFull);
+    println!("\nholds {} {}", services.pid(Service::Nova), services.dir().display());
+    std::io::stdin().lines().for_each(drop);
+}
+
 /// Runs one of the tests above. Answers it with what it holds: a process and a name.
 fn holder(test: &str) -> (Child, u32, String) {
     let mut holder = Command::new(std::env::current_exe().unwrap())
@@ -226,6 +247,110 @@ fn a_network_never_outlives_the_test_process() {
     eventually(SOON, "the JVM to be killed", || (!is_alive(pid)).then_some(()));
     // A goodbye that was lost is repeated for a while before the kernel lets go of it.
     eventually(9 * SOON, "the network to go", || (!has_interface(&interface)).then_some(()));
+}
+
+#[test]
+fn services_of_openstack_never_outlive_the_test_process() {
+    let (mut holder, pid, dir) = holder("harness::holds_services_of_openstack");
+    let dir = std::path::Path::new(&dir);
+    // The services, and the TLS in front of them.
+    let processes = || {
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        let of_ours = |entry: &std::fs::DirEntry| {
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let program = String::from_utf8_lossy(&line).into_owned();
+            program.contains(&format!("{}/", dir.display())) && !program.starts_with("/bin/sh")
+        };
+        all.filter(of_ours).count()
+    };
+    assert_eq!(processes(), 7);
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    eventually(SOON, "Nova to be killed", || (!is_alive(pid)).then_some(()));
+    eventually(SOON, "all to be killed", || (processes() == 0).then_some(()));
+    eventually(SOON, "their data to be removed", || (!dir.exists()).then_some(()));
+}
+
+#[test]
+fn keystone_and_glance_answer_the_official_client_and_through_tls() {
+    let services = openstack::shared();
+    let mut client = services.command("openstack");
+    let listed = client.args(["--os-cloud", "appcred", "catalog", "list", "-f", "json"]).output().unwrap();
+    assert!(listed.status.success(), "{listed:?}");
+    let catalogue: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let image = catalogue.as_array().unwrap().iter().find(|entry| entry["Type"] == "image").unwrap();
+    let regions: Vec<_> =
+        image["Endpoints"].as_array().unwrap().iter().map(|one| &one["region_id"]).collect();
+    for region in ["RegionOne", "RegionTls", "RegionGate"] {
+        assert!(regions.iter().any(|&found| found == region), "{regions:?}");
+    }
+    services.serve_tls();
+    let url = |cloud: &str| {
+        let text = std::fs::read_to_string(services.clouds()).unwrap();
+        text.lines().find(|line| line.contains(cloud)).unwrap().split('\'').nth(1).unwrap().to_owned()
+    };
+    let tls = url("https://");
+    let port = tls.trim_start_matches("https://localhost:").trim_end_matches("/v3").parse::<u16>().unwrap();
+    let name = "localhost".to_owned().try_into().unwrap();
+    let session = rustls::ClientConnection::new(services.pki().client().client_config(), name).unwrap();
+    let mut stream = rustls::StreamOwned::new(session, TcpStream::connect(("127.0.0.1", port)).unwrap());
+    stream.write_all(b"GET /v3 HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = [0; 15];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.0 200 OK");
+}
+
+#[test]
+fn a_killed_glance_comes_back_with_its_images() {
+    let services = OpenStack::start();
+    let id = services.create_image("kept", &serde_json::json!({"some": "thing"}));
+    let pid = services.pid(Service::Glance);
+    services.kill(Service::Glance);
+    assert!(!is_alive(pid));
+    services.restart(Service::Glance);
+    let images = services.images("kept");
+    assert_eq!(
+        (images.len(), images[0]["id"].as_str(), &images[0]["status"]),
+        (1, Some(&*id), &"queued".into())
+    );
+    assert_eq!(images[0]["some"], "thing");
+    services.delete_image(&id);
+    assert!(services.images("").is_empty());
+}
+
+#[test]
+fn a_gate_holds_a_connection_in_its_middle_and_tells_the_server_when_the_client_goes() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let gate = Gate::start(server.local_addr().unwrap().port());
+    gate.limit(3);
+    let connect = || {
+        let mut client = TcpStream::connect(("127.0.0.1", gate.port())).unwrap();
+        client.write_all(b"abcdef").unwrap();
+        let (mut served, _) = server.accept().unwrap();
+        served.set_read_timeout(Some(SOON)).unwrap();
+        let mut arrived = [0; 3];
+        served.read_exact(&mut arrived).unwrap();
+        assert_eq!(&arrived, b"abc");
+        (client, served)
+    };
+    let (first, mut second) = (connect(), connect());
+    eventually(SOON, "both to stand still", || (gate.standing() == 2).then_some(()));
+    second.1.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    assert_eq!(second.1.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    let (client, mut served) = first;
+    drop(client);
+    assert_eq!(served.read(&mut [0]).unwrap(), 0, "the server sees the end");
+    eventually(SOON, "one to stand still", || (gate.standing() == 1).then_some(()));
+    gate.open();
+    second.1.set_read_timeout(Some(SOON)).unwrap();
+    let mut rest = [0; 3];
+    second.1.read_exact(&mut rest).unwrap();
+    assert_eq!(&rest, b"def");
+    second.1.write_all(b"x").unwrap();
+    second.0.set_read_timeout(Some(SOON)).unwrap();
+    second.0.read_exact(&mut [0]).unwrap();
+    drop(second.1);
+    assert_eq!(second.0.read(&mut [0]).unwrap(), 0, "the client sees the end");
 }
 
 #[test]

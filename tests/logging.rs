@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -163,10 +164,9 @@ fn a_directory_may_vanish_and_come_back() {
 #[test]
 fn the_end_waits_for_the_last_lines() {
     let scratch = Scratch::new("log-end");
-    let (logging, writers) = scratch.start("outputs: [{file: DIR/log}]");
-    backlog(&logging);
+    let (_logging, writers) = start_with_backlog(&scratch);
     drop(writers);
-    let text = fs::read_to_string(scratch.path("log")).unwrap();
+    let text = fs::read_to_string(scratch.path("dir/log")).unwrap();
     assert_eq!(text.lines().count(), BACKLOG);
     assert!(text.ends_with(&format!("line, number: {}\n", BACKLOG - 1)));
 }
@@ -174,25 +174,31 @@ fn the_end_waits_for_the_last_lines() {
 /// More than is written at once, and far less than takes half a second.
 const BACKLOG: usize = 1000;
 
-fn backlog(logging: &Logging) {
-    let lines = (0..BACKLOG).map(|number| format!("line, number: {number}"));
-    // All together, for one at a time they are written as fast as they are made.
-    let _ = logging.write_lines(Level::Info, "nodepool.test", lines, Duration::ZERO);
+/// Logs to a file whose directory is missing for as long as it takes to log the backlog. In a second the writer
+/// would look for it again.
+fn start_with_backlog(scratch: &Scratch) -> (Logging, Writers) {
+    let dir = scratch.path("dir");
+    fs::create_dir(&dir).unwrap();
+    let started = scratch.start("outputs: [{file: DIR/dir/log}]");
+    fs::remove_dir_all(&dir).unwrap();
+    (0..BACKLOG).for_each(|number| info!(started.0.log(), "line"; "number" => number));
+    fs::create_dir(&dir).unwrap();
+    started
 }
 
 /// The line is in the file before the panicking thread goes on to its end, which may be that of the process.
 #[test]
 fn a_panic_is_in_the_log_before_anything_comes_of_it() {
     let scratch = Scratch::new("log-panic");
-    let (logging, _writers) = scratch.start("outputs: [{file: DIR/log}]");
+    let (logging, _writers) = start_with_backlog(&scratch);
     logging.log_panics();
-    backlog(&logging);
     let panicked = std::thread::spawn(|| panic!("on purpose, for the log"));
     assert!(panicked.join().is_err());
-    let text = fs::read_to_string(scratch.path("log"));
+    let text = fs::read_to_string(scratch.path("dir/log"));
     // The hook is the whole process's, and there are other tests.
     let _ = std::panic::take_hook();
     let text = text.unwrap();
+    assert_eq!(text.matches(": line, number: ").count(), BACKLOG);
     assert!(text.contains(" ERRO nodepool.panic: a thread panicked"), "{text}");
     assert!(text.contains("on purpose, for the log") && text.contains("tests/logging.rs"), "{text}");
 }
@@ -250,25 +256,150 @@ fn an_output_that_takes_nothing_costs_its_own_lines_only_and_says_how_many() {
 fn many_lines_at_once_are_written_or_said_to_be_stuck() {
     let scratch = Scratch::new("log-many");
     let pipe = stuck_pipe(&scratch.path("pipe"));
-    let lines = || (0..8000).map(|number| format!("{number:05} {}", "x".repeat(75)));
+    let lines: Vec<_> = (0..8000).map(|number| format!("{number:05} {}", "x".repeat(75))).collect();
     let (logging, _writers) =
         scratch.start("outputs: [{file: DIR/pipe}, {file: DIR/log, level: info}]\nlevels: {root: debug}");
     // The good output is enough.
-    logging.write_lines(Level::Info, "nodepool.stack_dump", lines(), SOON).unwrap();
+    logging.write_lines(Level::Info, "nodepool.stack_dump", &lines, SOON).unwrap();
     let text = fs::read_to_string(scratch.path("log")).unwrap();
     let own: Vec<_> = text.lines().filter_map(|line| line.split_once("INFO nodepool.stack_dump: ")).collect();
-    assert!(own.iter().map(|(_, line)| (*line).to_owned()).eq(lines()), "{} lines", own.len());
+    assert!(own.iter().map(|(_, line)| (*line).to_owned()).eq(lines.iter().cloned()), "{} lines", own.len());
     // Only the stuck one takes this level.
-    let stuck = logging.write_lines(Level::Debug, "nodepool.stack_dump", lines(), Duration::from_millis(100));
+    let stuck = logging.write_lines(Level::Debug, "nodepool.stack_dump", &lines, Duration::from_millis(100));
     let expected = format!("the log is stuck: {}", scratch.path("pipe").display());
     assert_eq!(stuck.unwrap_err().to_string(), expected);
-    // Again and again, until there is no room: then it is refused, and costs no more memory.
-    for _ in 0..12 {
-        let stuck =
-            logging.write_lines(Level::Debug, "nodepool.stack_dump", lines(), Duration::from_millis(20));
-        assert!(stuck.is_err());
-    }
     // Nobody wants it.
-    logging.write_lines(Level::Trace, "nodepool.stack_dump", lines(), Duration::ZERO).unwrap();
+    logging.write_lines(Level::Trace, "nodepool.stack_dump", &lines, Duration::ZERO).unwrap();
     drop(pipe);
+}
+
+/// Whoever is told that the log is stuck writes elsewhere. Once it comes free nobody wants those lines any more,
+/// and they must not have taken the room of others.
+#[test]
+fn lines_that_were_told_to_be_stuck_are_withdrawn_and_take_no_room() {
+    const ORDINARY: usize = 2000;
+    let scratch = Scratch::new("log-withdrawn");
+    let pipe = stuck_pipe(&scratch.path("pipe"));
+    let (logging, writers) = scratch.start("outputs: [{file: DIR/pipe}]");
+    for attempt in 0..10 {
+        // All of them together are more than the queue takes.
+        let lines: Vec<_> =
+            (0..8000).map(|number| format!("{attempt} {number} {}", "x".repeat(75))).collect();
+        // The first ends when the pipe is full, however long that takes; the others find it so.
+        let patience = if attempt == 0 { SOON } else { Duration::from_millis(50) };
+        assert!(logging.write_lines(Level::Info, "nodepool.block", &lines, patience).is_err());
+    }
+    (0..ORDINARY).for_each(|number| info!(logging.log(), "ordinary"; "number" => number));
+
+    let flags = rustix::fs::fcntl_getfl(&pipe).unwrap();
+    rustix::fs::fcntl_setfl(&pipe, flags - OFlags::NONBLOCK).unwrap();
+    let mut lines = BufReader::new(pipe).lines().map(|line| line.unwrap());
+    let (mut begun, mut ordinary) = (0, 0);
+    while ordinary < ORDINARY {
+        let line = lines.next().unwrap();
+        match line.split_once("nodepool.block: ") {
+            // What was in the pipe, or on its way there.
+            Some((_, text)) => {
+                assert!(text.starts_with(&format!("0 {begun} ")) && ordinary == 0, "{line}");
+                begun += 1;
+            }
+            None => {
+                assert!(line.ends_with(&format!("ordinary, number: {ordinary}")), "{line}");
+                ordinary += 1;
+            }
+        }
+    }
+    assert!((1..4000).contains(&begun), "{begun}");
+    drop(writers);
+}
+
+/// An output that was full when another one took a block says how many lines of it are missing, and where.
+#[test]
+fn a_block_that_finds_no_room_in_one_of_two_outputs_is_counted_there() {
+    const BLOCK: usize = 1000;
+    let scratch = Scratch::new("log-block-lost");
+    let pipe = stuck_pipe(&scratch.path("pipe"));
+    let (logging, writers) = scratch.start("outputs: [{file: DIR/pipe}, {file: DIR/log}]");
+    let long = "x".repeat(100 << 10);
+    (0..50).for_each(|number| info!(logging.log(), "long {long}"; "number" => number));
+    let block: Vec<_> = (0..BLOCK).map(|number| format!("block {number}")).collect();
+    logging.write_lines(Level::Info, "nodepool.block", &block, SOON).unwrap();
+    let log = fs::read_to_string(scratch.path("log")).unwrap();
+    assert_eq!((log.matches(": long ").count(), log.matches(": block ").count()), (50, BLOCK));
+
+    let flags = rustix::fs::fcntl_getfl(&pipe).unwrap();
+    rustix::fs::fcntl_setfl(&pipe, flags - OFlags::NONBLOCK).unwrap();
+    let (mut long, mut lost) = (0, 0);
+    for line in BufReader::new(pipe).lines().map(|line| line.unwrap()) {
+        assert!(!line.contains("nodepool.block"), "{line}");
+        long += usize::from(line.contains(": long "));
+        if let Some((count, _)) = line.split_once(" lines were lost here") {
+            lost = count.rsplit(' ').next().unwrap().parse().unwrap();
+            break;
+        }
+    }
+    assert_eq!(long + lost, 50 + BLOCK, "{long} lines were kept");
+    drop(writers);
+}
+
+#[test]
+fn what_reaches_syslog_as_json_is_json_however_long_it_was() {
+    let scratch = Scratch::new("log-syslog-json");
+    let socket = UnixDatagram::bind(scratch.path("socket")).unwrap();
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    let (logging, _writers) = scratch.start("outputs: [{syslog: DIR/socket, format: json}]");
+    let text = "a line\n\u{1b}[2J \"ä\"\n".repeat(2000);
+    info!(logging.log(), "short");
+    info!(logging.log(), "{text}"; "build" => 5);
+    info!(logging.log(), "the output"; "output" => &text);
+    info!(logging.log(), "the next line");
+    let mut buffer = [0; 9000];
+    let mut next = || {
+        let size = socket.recv(&mut buffer).unwrap();
+        assert!(size <= 8192, "{size}");
+        let (_, said) = std::str::from_utf8(&buffer[..size]).unwrap().split_once("]: ").unwrap();
+        serde_json::from_str::<serde_json::Value>(said).unwrap_or_else(|error| panic!("{error}: {said}"))
+    };
+    let short = next();
+    assert!(short["message"] == "short" && short.get("truncated").is_none(), "{short}");
+    let long = next();
+    assert!(long["truncated"] == true && long["build"] == 5 && long["level"] == "info", "{long}");
+    let message = long["message"].as_str().unwrap();
+    assert!(text.starts_with(message) && message.len() > 3000, "{message}");
+    let output = next();
+    assert!(output["truncated"] == true && output["message"] == "the output", "{output}");
+    assert!(text.starts_with(output["output"].as_str().unwrap()), "{output}");
+    assert_eq!(next()["message"], "the next line");
+}
+
+/// As a thread of a stack dump is, which syslog alone may get.
+#[test]
+fn a_text_too_long_for_a_datagram_reaches_syslog_in_several_and_none_is_lost_or_doubled() {
+    let scratch = Scratch::new("log-syslog");
+    let socket = UnixDatagram::bind(scratch.path("socket")).unwrap();
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    let (logging, _writers) =
+        scratch.start("outputs: [{syslog: DIR/socket, facility: local0}, {file: DIR/log}]");
+    let text: Vec<_> = (0..8000).map(|number| format!("{number} {}", "x".repeat(90))).collect();
+    info!(logging.log(), "{}", text.join("\n"));
+    info!(logging.log(), "the next line");
+    // More than the socket holds: it is tried again in the middle of the text.
+    let log = || fs::read_to_string(scratch.path("log")).unwrap();
+    eventually(SOON, "the socket to be full", || log().contains("cannot write the log syslog").then_some(()));
+    let (mut found, mut datagrams, mut buffer) = (Vec::new(), 0, [0; 9000]);
+    loop {
+        let size = socket.recv(&mut buffer).unwrap();
+        assert!(size <= 8192, "{size}");
+        let datagram = std::str::from_utf8(&buffer[..size]).unwrap();
+        let (head, said) = datagram.split_once("]: ").unwrap();
+        assert!(head.starts_with("<134>") && head.contains(" test["), "{datagram}");
+        if said.ends_with("the next line") {
+            break;
+        }
+        datagrams += 1;
+        found.extend(said.lines().map(str::to_owned));
+    }
+    found[0] = found[0].split(": ").nth(1).unwrap().to_owned();
+    assert!(found.iter().map(|line| line.trim_start()).eq(text.iter()), "{} lines", found.len());
+    assert!(datagrams > 90, "{datagrams} for 780 kB");
 }

@@ -2,10 +2,11 @@
 #![allow(clippy::disallowed_types, reason = "the harness does not use what it tests")]
 
 mod builder;
+mod client;
 mod harness;
+mod launcher;
 mod logging;
-mod nodepool_client;
-mod nodepool_wait;
+mod openstack;
 mod packages;
 mod support;
 mod zk;

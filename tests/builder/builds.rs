@@ -123,6 +123,50 @@ fn old_build_logs_go_but_those_of_other_images_stay() {
 }
 
 #[test]
+fn an_image_is_built_of_what_its_parents_the_secure_file_and_nodepool_variables_give_it() {
+    let sandbox = Sandbox::new("builder-parents");
+    let base =
+        "abstract: true, shell-type: sh, release: 11, env-vars: {DIB_A: base, DIB_B: base, DIB_C: base}";
+    let child = "  - {name: child, parent: middle, elements: [top], formats: [raw], env-vars: {DIB_C: '%(NODEPOOL_C)'}}\n";
+    let images = [
+        image(&sandbox, "base", base),
+        "  - {name: middle, parent: base, abstract: true, release: 12.0, elements: [more]}\n".to_owned(),
+        child.to_owned(),
+    ];
+    sandbox.write_body(&body(&images, &[]));
+    sandbox.replace("secure.yaml", "diskimages: [{name: child, env-vars: {DIB_B: secret}}]\n");
+    let secure = sandbox.path("secure.yaml").display().to_string();
+    let mut command = sandbox.builder_command(&["-s", &secure]);
+    let _builder = sandbox.spawn(command.env("NODEPOOL_C", "variable"));
+    let zk = sandbox.zk();
+    let id = wait_ready(&zk, "child");
+    let log = std::fs::read_to_string(sandbox.logs().join(format!("child-{id}.log"))).unwrap();
+    assert!(log.lines().next().unwrap().ends_with(" vm more top"), "{log}");
+    for line in ["DIB_RELEASE=12.0", "DIB_A=base", "DIB_B=secret", "DIB_C=variable"] {
+        assert!(log.contains(&format!("fake-dib: environment: {line}\n")), "{line} in {log}");
+    }
+    assert_eq!(zk.get_json(&build_path("child", &id)).unwrap()["shell_type"], "sh");
+    assert!(builds(&zk, "base").is_empty() && builds(&zk, "middle").is_empty(), "they are abstract");
+}
+
+#[test]
+fn an_image_is_built_again_when_its_formats_no_longer_cover_the_configured_ones() {
+    let sandbox = Sandbox::new("builder-formats");
+    let with = |formats: &str| body(&[image(&sandbox, "debian", &format!("formats: [{formats}]"))], &[]);
+    sandbox.write_body(&with("raw, vhd"));
+    let zk = sandbox.zk();
+    let builder = sandbox.builder(&[]);
+    let first = wait_ready(&zk, "debian");
+    sandbox.write_body(&with("raw"));
+    builder.wait_log("the configuration has changed", SOON);
+    sandbox.write_body(&with("raw, qcow2"));
+    let both = wait_builds(&zk, "debian", "ready", 2);
+    let second = both.iter().find(|id| **id != first).unwrap();
+    assert_eq!(zk.get_json(&build_path("debian", second)).unwrap()["formats"], "qcow2,raw");
+    assert!(builder.log().contains("lacks a format"));
+}
+
+#[test]
 fn the_build_command_gets_its_arguments_and_environment() {
     let sandbox = Sandbox::new("builder-command");
     let keys = "formats: [raw, qcow2], release: 12, env-vars: {DIB_MORE: 'a b'}";

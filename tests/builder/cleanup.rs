@@ -82,6 +82,58 @@ fn a_cloud_that_refuses_to_delete_is_asked_again() {
     assert_eq!(builder.log().matches("cleaning up failed").count(), 2);
 }
 
+#[test]
+fn as_many_builds_stay_as_keep_builds_says() {
+    let sandbox = Sandbox::new("builder-keep-builds");
+    let providers = [local(&sandbox, "shelf", &["debian"], "")];
+    sandbox.write_body(&body(&[image(&sandbox, "debian", "formats: [qcow2], keep-builds: 1")], &providers));
+    let zk = sandbox.zk();
+    let _builder = sandbox.builder(&[]);
+    let first = wait_ready(&zk, "debian");
+    wait_upload(&zk, "debian", &first, "shelf", "ready");
+    request(&zk, "debian");
+    eventually(SOON, "the first build to go, and the second alone to be at the provider", || {
+        let left = builds(&zk, "debian");
+        let uploaded = left.len() == 1 && uploads(&zk, "debian", &left[0].0, "shelf").len() == 1;
+        let gone = files(&sandbox, "debian").iter().all(|file| !file.contains(&first));
+        (uploaded && left[0].0 != first && gone && stored(&sandbox, "shelf").len() == 2).then_some(())
+    });
+}
+
+#[test]
+fn a_provider_whose_newer_uploads_fail_keeps_a_working_image() {
+    let sandbox = Sandbox::new("builder-working-image");
+    let verdict = sandbox.path("verdict");
+    std::fs::write(&verdict, "exit 0").unwrap();
+    let hook = script(&sandbox, "hook", &format!(". {}", verdict.display()));
+    let providers = [
+        local(&sandbox, "shelf", &["debian"], &format!("post-upload-hook: '{}'", hook.display())),
+        local(&sandbox, "other", &["debian"], ""),
+    ];
+    sandbox.write_body(&body(&[image(&sandbox, "debian", "formats: [qcow2], keep-builds: 1")], &providers));
+    let zk = sandbox.zk();
+    let _builder = sandbox.builder(&[]);
+    let first = wait_ready(&zk, "debian");
+    let (upload, _) = wait_upload(&zk, "debian", &first, "shelf", "ready");
+    std::fs::write(&verdict, "exit 1").unwrap();
+    let mut newest = first.clone();
+    for _ in 0..2 {
+        let before = newest.clone();
+        request(&zk, "debian");
+        newest = eventually(SOON, "a newer build", || {
+            let ready = in_state(builds(&zk, "debian"), "ready").into_iter().map(|(id, _)| id);
+            ready.into_iter().find(|id| *id != first && *id != before)
+        });
+        wait_upload(&zk, "debian", &newest, "other", "ready");
+    }
+    eventually(SOON, "the build between to go", || (builds(&zk, "debian").len() == 2).then_some(()));
+    let kept = uploads(&zk, "debian", &first, "shelf");
+    assert_eq!((kept.len(), kept[0].0.as_str(), &kept[0].1["state"]), (1, upload.as_str(), &json!("ready")));
+    eventually(SOON, "the first to go from the provider that has newer ones", || {
+        uploads(&zk, "debian", &first, "other").is_empty().then_some(())
+    });
+}
+
 /// What a builder that was killed leaves: records in the middle of their work, and files.
 fn leave_behind(sandbox: &Sandbox<'_>, zk: &ZkClient) {
     let ready = "f123456789abcdef0123456789abcdef";

@@ -1,6 +1,7 @@
 //! The builder as a daemon in the background.
 
 use std::fs::File;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use super::*;
@@ -9,10 +10,14 @@ use crate::support::leash::Adopted;
 
 /// Starts it without `-f`, and returns what the process that was started here had to say.
 fn start(sandbox: &Sandbox<'_>) -> Output {
-    // Its log files are where the original's are by default.
-    std::fs::create_dir_all("/var/log/nodepool").unwrap();
+    start_with(sandbox, &pid_file(sandbox), "outputs: [{file: DIR/daemon.log, level: debug}]")
+}
+
+/// Its default log files are a matter of the packages' tests, which have a machine of their own for them.
+fn start_with(sandbox: &Sandbox<'_>, pid_file: &Path, logging: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nodepool-builder"));
-    command.arg("-c").arg(sandbox.config_file()).arg("-p").arg(pid_file(sandbox));
+    command.arg("-c").arg(sandbox.config_file()).arg("-p").arg(pid_file);
+    command.arg("-l").arg(super::logging::log_config(sandbox, logging));
     // Files, because the daemon must not be able to hold a pipe open.
     let (out, err) = (sandbox.path("stdout"), sandbox.path("stderr"));
     command.stdin(Stdio::null()).stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
@@ -22,7 +27,7 @@ fn start(sandbox: &Sandbox<'_>) -> Output {
 }
 
 fn pid_file(sandbox: &Sandbox<'_>) -> PathBuf {
-    sandbox.path("run/builder.pid")
+    sandbox.path("builder.pid")
 }
 
 fn adopt(sandbox: &Sandbox<'_>) -> Adopted {
@@ -113,4 +118,64 @@ fn a_start_that_fails_is_told_to_whoever_started_it() {
         assert_eq!(said.lines().count(), 1, "said once: {said}");
         assert!(!pid_file(&sandbox).exists());
     }
+}
+
+#[test]
+fn whose_images_dir_is_taken_hears_whom_it_waits_for_and_then_one_reason() {
+    let sandbox = Sandbox::new("builder-taken");
+    sandbox.write_body(&body(&[], &[]));
+    let first = sandbox.builder(&[]);
+    let notice = format!(
+        "another builder (process {}) has the images-dir {}: waiting up to 3 s for its end",
+        first.pid(),
+        sandbox.images().display()
+    );
+    let reason = format!("another builder is running on it (process {})", first.pid());
+    let is_told = |said: &[&str]| {
+        let [waits, fails] = said else { panic!("{said:?}") };
+        assert!(waits.contains(&notice), "{waits}");
+        assert!(fails.contains(&reason) && fails.contains("stop that one, or give"), "{fails}");
+    };
+    let second = start_with(&sandbox, &sandbox.path("second.pid"), "outputs: [{file: DIR/second.log}]");
+    assert_eq!(second.status.code(), Some(1));
+    is_told(&stderr(&second).lines().collect::<Vec<_>>());
+
+    // In the foreground the log is on the same terminal.
+    let third = sandbox.spawn(&sandbox.builder_command(&[]));
+    third.wait_exit(SOON);
+    is_told(&third.log().lines().filter(|line| line.contains("another builder")).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_start_waits_for_the_end_of_the_builder_before_it() {
+    let sandbox = Sandbox::new("builder-overlap");
+    sandbox.write_body(&body(&[], &[]));
+    let first = sandbox.builder(&[]);
+    let second = sandbox.spawn(&sandbox.builder_command(&[]));
+    second.wait_log("waiting up to", SOON);
+    first.kill();
+    second.wait_log("registered", SOON);
+    assert!(second.exited().is_none());
+}
+
+/// A dump is read after the restart that has ended the hang.
+#[test]
+fn a_dump_that_no_log_takes_outlives_the_daemon_and_says_whose_it_is() {
+    let sandbox = Sandbox::new("builder-daemon-dump");
+    sandbox.write_body(&body(&[], &[]));
+    let log = sandbox.path("info.log");
+    let started = start_with(&sandbox, &pid_file(&sandbox), "outputs: [{file: DIR/info.log, level: info}]");
+    assert!(started.status.success(), "{started:?}");
+    let daemon = adopt(&sandbox);
+    let file = pid_file(&sandbox).with_extension("stacks");
+    let dump = || std::fs::read_to_string(&file).ok().filter(|text| text.contains("\nstack dump ends"));
+    daemon.signal(Signal::USR2);
+    let text = eventually(SOON, "a whole dump in the file", dump);
+    let source = format!("nodepool-builder {}, process {}, 20", env!("CARGO_PKG_VERSION"), daemon.pid());
+    assert!(text.starts_with(&format!("stack dump begins: {source}")), "{text}");
+    super::logging::wait_line(&log, "the stack dump is in a file of its own only");
+    daemon.signal(Signal::TERM);
+    eventually(SOON, "the daemon's end", || (!daemon.is_alive()).then_some(()));
+    assert!(!pid_file(&sandbox).exists());
+    assert_eq!(dump(), Some(text));
 }

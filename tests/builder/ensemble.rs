@@ -63,7 +63,7 @@ fn expire(sandbox: &Sandbox<'_>, builder: &Daemon) {
     let zk = sandbox.zk();
     let held = lock_holders(&zk);
     assert_eq!(held.len(), 1);
-    builder.signal(Signal::STOP);
+    builder.freeze();
     eventually(SOON, "the session of a stopped builder to expire", || {
         (!lock_holders(&zk).contains(&held[0])).then_some(())
     });

@@ -50,19 +50,18 @@ fn our_own_form_gives_each_output_its_level_and_format_and_each_logger_its_level
          levels: {nodepool: debug, nodepool.zk: error}\n",
     );
     wait_ready(&sandbox.zk(), "debian");
-    builder.signal(Signal::HUP);
+    builder.signal(Signal::USR2);
     let (info, debug) = (sandbox.path("info.log"), sandbox.path("debug.json"));
-    wait_line(&debug, "SIGHUP");
+    wait_line(&debug, "stack dump ends");
     wait_line(&info, "INFO nodepool.builder.build_worker: the build is ready, build: ");
     builder.signal(Signal::TERM);
     builder.wait_exit(SOON);
     let (text, objects) = (read(&info), objects(&debug));
-    assert!(!text.contains("SIGHUP") && !text.contains("DEBG"), "{text}");
+    assert!(!text.contains("stack_dump") && !text.contains("DEBG"), "{text}");
     assert!(!text.contains("nodepool.zk") && !text.contains("connected to ZooKeeper"), "{text}");
     assert!(text.ends_with(": stopped\n"), "the last line is there: {text}");
     assert_eq!(builder.log(), "", "nothing on the console");
-    let hup = objects.iter().find(|line| line["message"].as_str().unwrap().starts_with("SIGHUP")).unwrap();
-    assert_eq!((&hup["level"], &hup["logger"]), (&"debug".into(), &"nodepool.daemon.builder".into()));
+    assert!(objects.iter().any(|line| line["level"] == "debug" && line["logger"] == "nodepool.stack_dump"));
     let infos: Vec<_> = objects.iter().filter(|line| line["level"] != "debug").collect();
     assert_eq!(infos.len(), text.lines().count(), "both have the same lines");
     assert_eq!(infos[0]["version"], env!("CARGO_PKG_VERSION"));
@@ -114,7 +113,7 @@ fn the_originals_ini_form_is_in_force() {
     builder.signal(Signal::TERM);
     builder.wait_exit(SOON);
     let text = read(&log);
-    assert!(text.contains("INFO nodepool.daemon.builder: starting"), "{text}");
+    assert!(text.contains("INFO nodepool.daemon.program: starting"), "{text}");
     assert!(!text.contains("DEBG") && !text.contains("nodepool.zk"), "{text}");
     assert_eq!(builder.log(), "");
     use std::os::unix::fs::PermissionsExt as _;
@@ -127,13 +126,13 @@ fn a_logging_configuration_that_is_wrong_is_an_error_of_the_start() {
     let sandbox = Sandbox::new("builder-log-wrong");
     one_image(&sandbox);
     for (config, why) in [
-        ("outputs: [{file: x, level: loud}]", "outputs[0].level: expected a level"),
+        ("outputs: [{file: /x, level: loud}]", "outputs[0].level: expected a level"),
         ("outputs: [", "not valid YAML"),
         (
             "version: 1\nhandlers: {a: {class: x.Y}}",
             "handlers.a.class: the handler class 'x.Y' is not supported",
         ),
-        ("[loggers]\nkeys=root\n[handlers]\nkeys=\n[logger_root]\nlevel=HIGH", "line 6: expected a level"),
+        ("[loggers]\nkeys=root\n[handlers]\nkeys=\n[logger_root]\nlevel=HIGH", ":6:1: expected a level"),
         (
             "outputs: [{file: DIR/no/such/dir/log}]",
             "No such file or directory (os error 2); does its directory exist?",
@@ -177,8 +176,20 @@ fn a_daemon_in_the_background_logs_where_it_is_told() {
     assert!(text.lines().last().unwrap().contains("closing the ZooKeeper session"), "the last line: {text}");
 }
 
+/// Loggers that speak of something else than an image, with the keys that they have nevertheless.
+const OF_NO_BUILD: [(&str, &[&str]); 7] = [
+    ("nodepool.daemon.program", &[]),
+    ("nodepool.zk.supervisor", &[]),
+    ("nodepool.zk.membership", &[]),
+    ("nodepool.builder.manager", &[]),
+    ("nodepool.builder.providers", &["provider"]),
+    ("nodepool.web.core.http.server", &[]),
+    // What it finds when the provider is opened.
+    ("nodepool.driver.local.journal", &["provider"]),
+];
+
 #[test]
-fn every_line_of_a_build_names_image_build_and_provider_once() {
+fn every_line_but_those_of_a_few_loggers_names_image_build_and_provider_once() {
     let sandbox = Sandbox::new("builder-log-fields");
     let images = [
         image(&sandbox, "debian", "formats: [qcow2]"),
@@ -187,37 +198,49 @@ fn every_line_of_a_build_names_image_build_and_provider_once() {
     let providers =
         [local(&sandbox, "shelf", &["debian"], ""), fake("cloud", &["debian"], "upload-fails: true")];
     sandbox.write_body(&body(&images, &providers));
+    // Something for the driver to speak of, when it is opened and when it lists its images.
+    let (shelf, id) = (sandbox.store().join("shelf"), "8f0e5b43-7f4f-4d52-9a3c-0b9d8c2f6e11");
+    std::fs::create_dir_all(&shelf).unwrap();
+    std::fs::write(shelf.join(format!(".nodepool-{id}.part")), "left over").unwrap();
+    std::fs::write(shelf.join(format!("x-{id}.qcow2.json")), "no record").unwrap();
     let zk = sandbox.zk();
     let log = sandbox.path("log.json");
     let builder = builder(&sandbox, "outputs: [{file: DIR/log.json, format: json, level: trace}]");
     let build = wait_ready(&zk, "debian");
-    wait_upload(&zk, "debian", &build, "shelf", "ready");
+    let (upload, _) = wait_upload(&zk, "debian", &build, "shelf", "ready");
+    let id = ["--provider", "shelf", "--image", "debian", "--build-id", &build, "--upload-id", &upload];
+    sandbox.nodepool(&[&["image-delete"], &id[..]].concat()).ok();
+    // The next upload looks at what is there.
+    wait_line(&log, "not the record of an image");
     wait_line(&log, "the build command failed");
     sandbox.nodepool(&["dib-image-delete", &format!("debian-{build}")]).ok();
     wait_line(&log, "the build is removed");
-    wait_line(&log, "the upload is deleted");
     builder.signal(Signal::TERM);
     builder.wait_exit(SOON);
     let mut seen = BTreeSet::new();
     for (line, text) in objects(&log).iter().zip(read(&log).lines()) {
         let logger = line["logger"].as_str().unwrap();
-        let module = logger.strip_prefix("nodepool.builder.").unwrap_or(logger);
-        let of_upload = line.get("upload").is_some() || module == "upload_worker";
-        // `outcomes` speaks of each kind of work; the others of builds and uploads only.
-        if !["build_worker", "upload_worker", "janitor", "outcomes", "abandoned"].contains(&module) {
-            assert!(!logger.starts_with("nodepool.driver") || line.get("provider").is_some(), "{text}");
-            continue;
-        }
-        seen.insert(module.to_owned());
-        let mut expected = vec!["image", "build"];
-        expected.extend(of_upload.then_some("provider"));
+        let of_upload = logger.ends_with(".upload_worker") || line.get("upload").is_some();
+        let expected = match OF_NO_BUILD.iter().find(|(known, _)| *known == logger) {
+            Some((_, keys)) => *keys,
+            None if of_upload || logger.starts_with("nodepool.driver.") => &["image", "build", "provider"],
+            None => &["image", "build"],
+        };
         for key in expected {
             assert!(line[key].is_string(), "{key} is missing: {text}");
             assert_eq!(text.matches(&format!("\"{key}\":")).count(), 1, "{text}");
         }
+        let identifiers =
+            |key: &String| key.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
+        assert!(line.as_object().unwrap().keys().all(identifiers), "{text}");
+        seen.insert(logger.to_owned());
     }
-    let all: BTreeSet<_> = ["build_worker", "upload_worker", "janitor", "outcomes"].map(str::to_owned).into();
-    assert_eq!(seen, all);
+    let of_builds = ["build_worker", "upload_worker", "janitor", "outcomes"]
+        .map(|name| format!("nodepool.builder.{name}"));
+    let of_drivers = ["journal", "store"].map(|name| format!("nodepool.driver.local.{name}"));
+    for logger in of_builds.iter().chain(&of_drivers) {
+        assert!(seen.contains(logger), "{logger} has said nothing: {seen:?}");
+    }
 }
 
 #[test]
@@ -231,10 +254,34 @@ fn the_client_logs_where_the_file_says_and_checks_it() {
     let text = read(&sandbox.path("client.log"));
     assert!(text.contains("INFO nodepool.zk.supervisor: connected to ZooKeeper"), "{text}");
     assert!(text.contains("closing the ZooKeeper session"), "its last line is there: {text}");
-    sandbox.nodepool(&["-l", &good, "config-validate"]).ok();
+    let config = sandbox.config_file().display().to_string();
+    let run = sandbox.nodepool(&["-l", &good, "config-validate"]);
+    assert_eq!(run.ok(), format!("{config}: no problems found\n{good}: no problems found\n"));
+
+    let odd = log_config(
+        &sandbox,
+        "{version: 1, formatters: {f: {}}, handlers: {}, loggers: {nodepool.bulder: {}}}",
+    );
+    let run = sandbox.nodepool(&["-l", &odd, "config-validate"]);
+    let expected = format!(
+        "{odd}: warning: no logger has a handler, so nothing is logged at all\n\
+         {odd}:1:14: formatters: warning: the formats of the logging configuration are ignored\n\
+         {odd}:1:59: loggers.nodepool.bulder: warning: no logger is named 'nodepool.bulder', so this has no effect; did you \
+         mean 'nodepool.builder'?\n"
+    );
+    assert_eq!((run.code(), run.stderr.as_str()), (0, expected.as_str()));
+    assert_eq!(run.stdout, format!("{config}: no problems found\n{odd}: no errors found\n"));
+    // An unknown key, which a daemon goes on with, is a failure here as it is in the main file.
+    let unknown = log_config(&sandbox, "outputs: [{file: DIR/client.log}]\nlevel: debug");
+    let run = sandbox.nodepool(&["-l", &unknown, "config-validate"]);
+    let expected = format!("{unknown}:2:1: level: unknown key, did you mean 'levels'?\n");
+    assert_eq!((run.code(), run.stdout.as_str(), run.stderr.as_str()), (1, "", expected.as_str()));
+    sandbox.nodepool(&["-l", &unknown, "image-list"]).ok();
+    let text = read(&sandbox.path("client.log"));
+    assert!(text.contains("WARN nodepool.logging: unknown key, did you mean 'levels'?"), "{text}");
 
     let bad = log_config(&sandbox, "outputs: [{flie: x}]");
-    let why = format!("{bad}: outputs[0].flie: unknown key, did you mean 'file'?");
+    let why = format!("{bad}:1:12: outputs[0].flie: unknown key, did you mean 'file'?");
     for command in ["image-list", "config-validate"] {
         let run = sandbox.nodepool(&["-l", &bad, command]);
         assert_eq!((run.code(), run.stdout.as_str()), (1, ""), "{run:?}");

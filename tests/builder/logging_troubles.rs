@@ -77,8 +77,7 @@ fn a_truncated_log_goes_on_at_its_end() {
     wait_line(&log, "the build is ready");
     fs::write(&config, format!("{} {{\n rotate 9\n copytruncate\n}}\n", log.display())).unwrap();
     // What is written between its copy and its truncation logrotate itself would lose.
-    builder.signal(Signal::STOP);
-    eventually(SOON, "the builder to stop", || builder.is_stopped().then_some(()));
+    builder.freeze();
     let mut logrotate = Command::new("/usr/sbin/logrotate");
     logrotate.arg("--force").arg("--state").arg(sandbox.path("state")).arg(&config);
     let done = logrotate.output().unwrap();
@@ -263,8 +262,8 @@ fn syslog_gets_a_datagram_for_each_line_and_may_be_restarted() {
     let syslog = socket(&path);
     // The build that nobody could be told of has waited for somebody.
     wait(&syslog, "the build is ready");
-    builder.signal(Signal::HUP);
-    assert!(wait(&syslog, "SIGHUP").starts_with("<151>"), "debug is 7");
+    builder.signal(Signal::USR2);
+    assert!(wait(&syslog, "nodepool.stack_dump: ").starts_with("<151>"), "debug is 7");
 }
 
 fn all_lines_reach(sandbox: &Sandbox<'_>, zk: &ZkClient) {

@@ -4,12 +4,14 @@
 mod build_failures;
 mod builds;
 mod cleanup;
+mod clouds;
 mod commands;
 mod configuration;
 mod crashes;
 mod detached;
 mod ensemble;
 mod fleet;
+mod guards;
 mod logging;
 mod logging_troubles;
 mod opening;
@@ -18,8 +20,12 @@ mod providers;
 mod records;
 mod sessions;
 mod stack_dump;
+mod statsd;
 mod stop;
 mod uploads;
+mod web;
+mod web_clients;
+mod web_disks;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -59,7 +65,7 @@ fn listed(images: &[&str]) -> String {
     images.iter().map(|image| format!("{{name: {image}}}")).collect::<Vec<_>>().join(", ")
 }
 
-fn body(images: &[String], providers: &[String]) -> String {
+pub fn body(images: &[String], providers: &[String]) -> String {
     let list = |key: &str, entries: &[String]| match entries {
         [] => format!("{key}: []\n"),
         entries => format!("{key}:\n{}", entries.concat()),
@@ -75,7 +81,7 @@ fn uploads_path(image: &str, build: &str, provider: &str) -> String {
     format!("{}/providers/{provider}/images", build_path(image, build))
 }
 
-fn request(zk: &ZkClient, image: &str) {
+pub fn request(zk: &ZkClient, image: &str) {
     zk.create(&request_path(image), "");
 }
 
@@ -84,12 +90,12 @@ fn request_path(image: &str) -> String {
 }
 
 /// The ids and the records of an image's builds. A record that goes meanwhile is left out.
-fn builds(zk: &ZkClient, image: &str) -> Vec<(String, Value)> {
+pub fn builds(zk: &ZkClient, image: &str) -> Vec<(String, Value)> {
     records(zk, &format!("{IMAGES}/{image}/builds"))
 }
 
 /// The ids and the records of a build's uploads to a provider.
-fn uploads(zk: &ZkClient, image: &str, build: &str, provider: &str) -> Vec<(String, Value)> {
+pub fn uploads(zk: &ZkClient, image: &str, build: &str, provider: &str) -> Vec<(String, Value)> {
     records(zk, &uploads_path(image, build, provider))
 }
 
@@ -98,7 +104,7 @@ fn records(zk: &ZkClient, parent: &str) -> Vec<(String, Value)> {
     ids.filter_map(|id| zk.get(&format!("{parent}/{id}"))?.json().map(|record| (id, record))).collect()
 }
 
-fn in_state(records: Vec<(String, Value)>, state: &str) -> Vec<(String, Value)> {
+pub fn in_state(records: Vec<(String, Value)>, state: &str) -> Vec<(String, Value)> {
     records.into_iter().filter(|(_, record)| record["state"] == state).collect()
 }
 
@@ -113,13 +119,13 @@ fn wait_builds(zk: &ZkClient, image: &str, state: &str, count: usize) -> Vec<Str
 
 /// Waits for the only ready build of the image.
 #[track_caller]
-fn wait_ready(zk: &ZkClient, image: &str) -> String {
+pub fn wait_ready(zk: &ZkClient, image: &str) -> String {
     wait_builds(zk, image, "ready", 1).remove(0)
 }
 
 /// Waits until the provider has the build, and returns the upload.
 #[track_caller]
-fn wait_upload(zk: &ZkClient, image: &str, build: &str, provider: &str, state: &str) -> (String, Value) {
+pub fn wait_upload(zk: &ZkClient, image: &str, build: &str, provider: &str, state: &str) -> (String, Value) {
     eventually(SOON, &format!("an upload of {image}-{build} to {provider} to be {state}"), || {
         in_state(uploads(zk, image, build, provider), state).pop()
     })

@@ -22,7 +22,7 @@ fn a_start_that_cannot_succeed_says_why() {
     let servers = header.lines().take_while(|line| !line.starts_with("zookeeper-timeout"));
     let servers: String = servers.map(|line| format!("{line}\n")).collect();
     for (config, why) in [
-        ("diskimages: [\n".to_owned(), "line "),
+        ("diskimages: [\n".to_owned(), ":2:1: not valid YAML"),
         ("diskimages: [{name: a/b}]\n".to_owned(), "diskimages[0]"),
         (header.replace(&servers, ""), "'zookeeper-servers' is missing"),
         (header.replace(&images_dir, ""), "'images-dir' is missing"),

@@ -91,7 +91,7 @@ fn an_upload_whose_session_is_lost_is_taken_back_and_made_again() {
     assert_eq!(first.len(), 2, "the image and its record");
 
     // A process that stands still for long is dead to the servers.
-    builder.signal(Signal::STOP);
+    builder.freeze();
     eventually(SOON, "the end of the session", || {
         zk.children("/nodepool/components/builder").is_empty().then_some(())
     });
@@ -120,7 +120,7 @@ fn a_build_whose_session_has_expired_ends_failed_before_it_is_removed() {
     let zk = sandbox.zk();
     let builder = sandbox.builder(&[]);
     let first = wait_builds(&zk, "debian", "building", 1).remove(0);
-    builder.signal(Signal::STOP);
+    builder.freeze();
     eventually(SOON, "the end of the session", || {
         zk.children("/nodepool/components/builder").is_empty().then_some(())
     });

@@ -1,5 +1,9 @@
 //! Uploads, the hook after them, and what becomes of failed ones.
 
+use std::fs;
+
+use rustix::process::Signal;
+
 use super::*;
 
 fn one_image(sandbox: &Sandbox<'_>, providers: &[String]) {
@@ -93,6 +97,18 @@ fn a_slow_provider_does_not_occupy_all_workers() {
 }
 
 #[test]
+fn an_upload_that_takes_longer_than_image_upload_timeout_has_failed() {
+    let sandbox = Sandbox::new("builder-upload-timeout");
+    let slow =
+        fake("slow", &["debian"], "upload-delay: 300").replace("fake:", "image-upload-timeout: 0.5, fake:");
+    one_image(&sandbox, &[slow]);
+    let zk = sandbox.zk();
+    let _builder = sandbox.builder(&NO_JANITOR);
+    let id = wait_ready(&zk, "debian");
+    wait_upload(&zk, "debian", &id, "slow", "failed");
+}
+
+#[test]
 fn formats_go_after_all_uploads_when_they_are_not_to_be_kept() {
     let sandbox = Sandbox::new("builder-delete-after-upload");
     let keys = "formats: [raw, vhd], delete-after-upload: true, keep-formats: [raw]";
@@ -105,4 +121,27 @@ fn formats_go_after_all_uploads_when_they_are_not_to_be_kept() {
     let left = ["d", "raw", "raw.md5", "raw.sha256"].map(|suffix| format!("debian-{id}.{suffix}"));
     eventually(SOON, "the spent formats to go", || (files(&sandbox, "debian") == left).then_some(()));
     assert_eq!(wait_ready(&zk, "debian"), id);
+}
+
+/// Nothing tells of it but the look at the disk.
+#[test]
+fn a_file_that_comes_back_is_uploaded_after_the_next_look_at_the_disk() {
+    let sandbox = Sandbox::new("builder-file-back");
+    let debian = || image(&sandbox, "debian", "formats: [raw]");
+    sandbox.write_body(&body(&[debian()], &[]));
+    let zk = sandbox.zk();
+    let builder = sandbox.builder(&[]);
+    let id = wait_ready(&zk, "debian");
+    builder.signal(Signal::TERM);
+    assert_eq!(builder.wait_exit(SOON).code(), Some(0));
+    let (file, elsewhere) =
+        (sandbox.images().join(format!("debian-{id}.raw")), sandbox.images().join("elsewhere"));
+    fs::rename(&file, &elsewhere).unwrap();
+    let images = [debian(), image(&sandbox, "another", "formats: [raw]")];
+    sandbox.write_body(&body(&images, &[local(&sandbox, "shelf", &["debian"], "image-format: raw")]));
+    let _builder = sandbox.builder(&["--cleanup-interval", "0.1"]);
+    // By then it has seen all records, and that the file is missing.
+    wait_ready(&zk, "another");
+    fs::rename(&elsewhere, &file).unwrap();
+    wait_upload(&zk, "debian", &id, "shelf", "ready");
 }

@@ -1,5 +1,6 @@
 //! A copy of this machine for a test that installs things: the same files by an overlay, which takes all changes, with
-//! mounts and processes of its own, and the network of the tests. Wants root, as packages do.
+//! mounts and processes of its own, and the network of the tests. Its first process is a shell, for tests that drive the
+//! init script, or a real systemd. Wants root, as packages do.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -16,19 +17,32 @@ const LIMIT: Duration = Duration::from_secs(180);
 pub struct Machine<'a> {
     sandbox: &'a Sandbox<'a>,
     init: u32,
+    // Dropped in this order: only without processes can it be removed.
     _process: Leashed,
+    _group: Option<ControlGroup>,
 }
 
 impl<'a> Machine<'a> {
-    /// Starts a copy that shares the sandbox's directory with this machine.
+    /// Starts a copy that shares the sandbox's directory with this machine, and runs no init.
     #[track_caller]
     pub fn start(sandbox: &'a Sandbox<'a>) -> Machine<'a> {
+        Self::with_init(sandbox, "scripts")
+    }
+
+    /// The same with systemd as its init, which is up, and whose journal is.
+    #[track_caller]
+    pub fn boot(sandbox: &'a Sandbox<'a>) -> Machine<'a> {
+        Self::with_init(sandbox, "systemd")
+    }
+
+    #[track_caller]
+    fn with_init(sandbox: &'a Sandbox<'a>, init: &str) -> Machine<'a> {
         sandbox.replace("machine.sh", include_str!("machine.sh"));
         // Everybody's: the service has a user of its own.
         std::fs::set_permissions(sandbox.dir(), PermissionsExt::from_mode(0o755)).unwrap();
         let mut command = Command::new("unshare");
-        command.args(["--mount", "--pid", "--fork", "--kill-child=KILL", "/bin/sh"]);
-        command.arg(sandbox.path("machine.sh")).arg(sandbox.dir());
+        command.args(["--mount", "--pid", "--uts", "--fork", "--kill-child=KILL", "/bin/sh"]);
+        command.arg(sandbox.path("machine.sh")).arg(sandbox.dir()).arg(init);
         let log = sandbox.path("machine.log");
         let mut process = Leashed::start(&command, &log, None);
         let ready = sandbox.path("machine-is-ready");
@@ -40,7 +54,9 @@ impl<'a> Machine<'a> {
         let pid = process.pid();
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
         let init = children.trim().parse().expect("the first process of the copy");
-        Machine { sandbox, init, _process: process }
+        let group = std::fs::read_to_string(sandbox.path("group")).ok();
+        let group = group.map(|name| ControlGroup { name: name.trim().to_owned() });
+        Machine { sandbox, init, _process: process, _group: group }
     }
 
     /// Runs a shell command in the copy to its end, with an environment like that of a root shell.
@@ -50,7 +66,7 @@ impl<'a> Machine<'a> {
         command.env_clear();
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("DEBIAN_FRONTEND", "noninteractive");
-        command.args(["--target", &self.init.to_string(), "--mount", "--pid", "--root", "--wd"]);
+        command.args(["--target", &self.init.to_string(), "--mount", "--pid", "--uts", "--root", "--wd"]);
         command.args(["/bin/sh", "-c", script]);
         self.sandbox.run_client(command, "", LIMIT)
     }
@@ -66,8 +82,15 @@ impl<'a> Machine<'a> {
         self.sh(&format!("test -e '{path}' || test -L '{path}'")).status.success()
     }
 
+    /// What of the packages the copy still has: what has this word in its path, and is not the test's own.
+    pub fn left(&self, word: &str) -> Vec<String> {
+        let own = self.sandbox.dir().display().to_string();
+        let of_packages = |path: &String| path.contains(word) && !path.starts_with(&own) && self.has(path);
+        self.changed().into_iter().filter(of_packages).collect()
+    }
+
     /// What the copy has and the machine has not, or has otherwise, since the copy was made. What was removed counts.
-    pub fn changed(&self) -> Vec<String> {
+    fn changed(&self) -> Vec<String> {
         let root = format!("/proc/{}/root", self.init);
         assert!(Path::new(&root).exists());
         let mut command = Command::new("nsenter");
@@ -80,5 +103,29 @@ impl<'a> Machine<'a> {
         let first: Vec<&str> = first.lines().map(|path| path.trim_start_matches("upper")).collect();
         let all = found.lines().map(|path| path.trim_start_matches(upper.to_str().unwrap()));
         all.filter(|path| !first.contains(path)).map(str::to_owned).collect()
+    }
+}
+
+/// The control group of a copy with systemd: the one thing of it that the kernel does not remove by itself.
+struct ControlGroup {
+    name: String,
+}
+
+/// Its last processes are ending; wherever the groups are mounted, if they are.
+const REMOVE_GROUP: &str = r#"
+mount --make-rprivate / && mount -t cgroup2 cgroup2 /mnt && cd /mnt || exit
+tries=0
+while [ -d "$1" ] && [ $tries -lt 100 ]; do
+  find "$1" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.1
+  tries=$((tries + 1))
+done
+"#;
+
+impl Drop for ControlGroup {
+    fn drop(&mut self) {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "/bin/sh", "-c", REMOVE_GROUP, "remove", &self.name]);
+        // An empty group that stays harms nobody.
+        let _ = command.status();
     }
 }

@@ -1,6 +1,11 @@
 //! What a daemon keeps of whoever starts it, and what it says when it cannot start.
 
+use std::net::TcpListener;
+
 use super::*;
+use crate::support::http;
+
+const PID_FILE: &str = "/run/nodepool/nodepool-builder.pid";
 
 /// Starts the installed daemon as root would from a shell: `env` before it, `args` behind.
 #[track_caller]
@@ -19,7 +24,8 @@ fn field(machine: &Machine<'_>, pid: u32, name: &str) -> String {
 #[test]
 fn the_daemon_is_its_user_for_good_and_lets_go_of_the_session_that_started_it() {
     let sandbox = Sandbox::new("start-user");
-    let machine = installed(&sandbox);
+    let machine = installed(&sandbox, &[BUILDER]);
+    let builder = BUILDER.on(&machine);
     let dib = sandbox.fake_dib();
     let marker = sandbox.path("run/started");
     configure(
@@ -44,7 +50,7 @@ fn the_daemon_is_its_user_for_good_and_lets_go_of_the_session_that_started_it() 
     let started = start(&sandbox, &machine, &starter, &format!("-p {PID_FILE} --user nodepool"));
     assert_eq!(started.code(), 0, "{started:?}");
     assert_eq!(started.stdout + &started.stderr, "");
-    let pid = daemon(&machine);
+    let pid = builder.pid();
     let build: u32 =
         eventually(SOON, "a build", || std::fs::read_to_string(&marker).ok()?.trim().parse().ok());
 
@@ -98,20 +104,21 @@ fn the_daemon_is_its_user_for_good_and_lets_go_of_the_session_that_started_it() 
     // For dumps of its own stacks it must be able to read what is said about itself.
     assert_eq!(machine.ok(&format!("stat -c %U /proc/{pid}/mem")).trim(), "nodepool");
     assert_eq!(machine.ok(&format!("stat -c %U {PID_FILE}")).trim(), "nodepool");
-    expect(&machine, "stop", 0);
+    builder.expect("stop", 0);
     assert!(!is_alive(&machine, build));
 }
 
 #[test]
 fn where_only_root_can_make_files_the_user_gets_a_pid_file() {
     let sandbox = Sandbox::new("start-pid-file");
-    let machine = installed(&sandbox);
+    let machine = installed(&sandbox, &[BUILDER]);
+    let builder = BUILDER.on(&machine);
     configure(&sandbox, &machine, "diskimages: []\n");
     let pid_file = "/run/builder.pid";
     machine.ok(&format!("ln -s /etc/shadow {pid_file}"));
     let refused = start(&sandbox, &machine, "", &format!("-p {pid_file} --user nodepool"));
     assert_eq!(refused.code(), 1);
-    assert!(refused.stderr.contains("cannot give the pid file"), "{refused:?}");
+    assert!(refused.stderr.contains("cannot write the pid file"), "{refused:?}");
     assert_eq!(machine.ok("stat -c %U /etc/shadow").trim(), "root");
     machine.ok(&format!("rm {pid_file}"));
     let stacks = "/run/builder.stacks";
@@ -143,33 +150,75 @@ fn where_only_root_can_make_files_the_user_gets_a_pid_file() {
          echo '{{version: 1, handlers: {{out: {{class: logging.StreamHandler}}}}, root: {{level: INFO, handlers: \
          [out]}}}}' >/etc/nodepool/logging.yaml"
     ));
-    expect(&machine, "start", 0);
-    let dump = expect(&machine, "dump", 0);
+    builder.expect("start", 0);
+    let dump = builder.expect("dump", 0);
     assert!(dump.contains("build-worker-0"), "{dump}");
     assert_eq!(machine.ok(&format!("stat -c '%U %a' {stacks}")).trim(), "nodepool 600");
-    expect(&machine, "stop", 0);
+    builder.expect("stop", 0);
+}
+
+#[test]
+fn a_port_that_is_roots_is_taken_before_the_daemon_becomes_its_user() {
+    let sandbox = Sandbox::new("start-port");
+    let machine = installed(&sandbox, &[BUILDER]);
+    let builder = BUILDER.on(&machine);
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let port = (600..1024).rev().find(is_free).unwrap();
+    configure(&sandbox, &machine, "diskimages: []\n");
+    let config = std::fs::read_to_string(sandbox.config_file()).unwrap();
+    let elsewhere = config.replace("builder-webapp: {port: 0}", &format!("builder-webapp: {{port: {port}}}"));
+    assert_ne!(config, elsewhere);
+    sandbox.write_config(&elsewhere);
+    assert_eq!(start(&sandbox, &machine, "", &format!("-p {PID_FILE} --user nodepool")).code(), 0);
+    let pid = builder.pid();
+    assert_ne!(field(&machine, pid, "Uid"), "0 0 0 0");
+    // It listens since before the start has succeeded.
+    assert!(http::get(([127, 0, 0, 1], port).into(), "/threads").body.contains("build-worker-0"));
+    builder.expect("stop", 0);
 }
 
 #[test]
 fn directories_that_root_makes_can_be_read_by_all_whatever_the_umask_of_the_starter() {
     let sandbox = Sandbox::new("start-umask");
-    let machine = installed(&sandbox);
+    let machine = installed(&sandbox, &[BUILDER]);
+    let builder = BUILDER.on(&machine);
     configure(&sandbox, &machine, "diskimages: []\n");
-    machine.ok("rm -rf /run/nodepool /var/log/nodepool");
-    let args = "-p /run/nodepool/above/x.pid --user nodepool";
-    assert_eq!(start(&sandbox, &machine, "umask 077;", args).code(), 0);
-    let paths = "/run/nodepool /run/nodepool/above /run/nodepool/above/x.pid /var/log/nodepool";
-    assert_eq!(
-        machine.ok(&format!("stat -c '%U %a' {paths}")).trim(),
-        "root 755\nnodepool 755\nnodepool 644\nnodepool 755"
-    );
-    machine.ok("kill -TERM $(cat /run/nodepool/above/x.pid)");
+    for args in ["", "-p /run/nodepool/nodepool-builder.pid"] {
+        machine.ok("rm -rf /run/nodepool /var/log/nodepool");
+        assert_eq!(start(&sandbox, &machine, "umask 077;", &format!("{args} --user nodepool")).code(), 0);
+        assert_eq!(
+            machine.ok(&format!("stat -c '%U %a' /run/nodepool {PID_FILE} /var/log/nodepool")).trim(),
+            "nodepool 755\nnodepool 644\nnodepool 755"
+        );
+        builder.expect("stop", 0);
+    }
+}
+
+/// Found in use: a directory that nobody had meant came of a mistyped `-p`.
+#[test]
+fn the_directory_of_a_mistyped_pid_file_is_not_made() {
+    let sandbox = Sandbox::new("start-mistyped");
+    let machine = installed(&sandbox, &[BUILDER]);
+    let builder = BUILDER.on(&machine);
+    configure(&sandbox, &machine, "diskimages: []\n");
+    for user in ["", "--user nodepool"] {
+        let refused = start(&sandbox, &machine, "", &format!("-p /ect/nodepool/x.pid {user}"));
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        let says = "nodepool-builder: -p: there is no directory /ect/nodepool for the pid file";
+        assert!(refused.stderr.starts_with(says), "{refused:?}");
+        assert!(!machine.has("/ect"), "{user}");
+    }
+    // Without another user, too, the default's is made: it is gone after each boot.
+    machine.ok("rm -rf /run/nodepool");
+    assert_eq!(start(&sandbox, &machine, "", "").code(), 0);
+    assert_eq!(machine.ok("stat -c '%U %a' /run/nodepool").trim(), "root 755");
+    builder.expect("stop", 0);
 }
 
 #[test]
 fn whatever_keeps_a_daemon_from_starting_is_told_to_whoever_starts_it() {
     let sandbox = Sandbox::new("start-errors");
-    let machine = installed(&sandbox);
+    let machine = installed(&sandbox, &[BUILDER]);
     configure(&sandbox, &machine, "diskimages: []\n");
     machine
         .ok("cp /etc/nodepool/nodepool.yaml /run/secret.yaml; chmod 600 /run/secret.yaml; touch /run/file");
@@ -183,10 +232,10 @@ fn whatever_keeps_a_daemon_from_starting_is_told_to_whoever_starts_it() {
             "",
             as_nobody,
             "-p /tmp/x.pid",
-            "cannot write the log /var/log/nodepool/nodepool-builder.log: Permission denied",
+            "nodepool-builder.log: Permission denied (os error 13), as the user nobody; let that user write it",
         ),
-        ("", "", "-p /run/file/x.pid", "cannot make /run/file for the pid file"),
-        ("", "", "-p /run/file/x/y.pid --user nodepool", "cannot make the directory /run/file/x"),
+        ("", "", "-p /run/file/x.pid", "-p: /run/file is no directory"),
+        ("", "", "-p /run/file/x/y.pid --user nodepool", "-p: cannot look for the directory /run/file/x"),
         ("", "", "-c /run/none.yaml", "/run/none.yaml"),
         (
             "",
@@ -194,7 +243,12 @@ fn whatever_keeps_a_daemon_from_starting_is_told_to_whoever_starts_it() {
             "-c /run/secret.yaml --user nodepool",
             "/run/secret.yaml: cannot be read: Permission denied",
         ),
-        ("chown root: /var/log/nodepool", "", "--user nodepool", "cannot write the log /var/log/nodepool/"),
+        (
+            "chown root: /var/log/nodepool",
+            "",
+            "--user nodepool",
+            "cannot write the log /var/log/nodepool/nodepool-builder.log: Permission denied (os error 13), as the user nodepool",
+        ),
         (
             "chown nodepool: /var/log/nodepool; mv DIR/images DIR/away",
             "",

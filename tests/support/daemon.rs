@@ -1,5 +1,6 @@
 //! A daemon under test: its process, its output, its end.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -32,6 +33,11 @@ impl Daemon {
     /// Sends a signal to the daemon alone; nothing happens when it has ended.
     pub fn signal(&self, signal: Signal) {
         self.process.lock().signal(signal);
+    }
+
+    /// Stops the daemon by SIGSTOP; returns once it stands still.
+    pub fn freeze(&self) {
+        self.process.lock().freeze();
     }
 
     /// Sends a signal to the daemon and to those of its children that are in its process group, as a service
@@ -99,6 +105,16 @@ impl Daemon {
             (_, Some(status)) => self.fail(&format!("the daemon ended ({status}) before {what}")),
             _ => self.fail(&format!("waited {:.1} s in vain for {what}", deadline.as_secs_f64())),
         }
+    }
+
+    /// Where the daemon serves its status pages, as its log says last. Waits until it does.
+    #[track_caller]
+    pub fn web(&self) -> SocketAddr {
+        self.wait_until("the address of the status pages", Duration::from_secs(30), || {
+            let log = self.log();
+            let line = log.lines().rev().find(|line| line.contains("serving the status pages, address: "))?;
+            line.rsplit_once("address: ")?.1.trim().parse().ok()
+        })
     }
 
     /// The process ids of the daemon's children, from `/proc`.

@@ -14,6 +14,7 @@
 #   FAKE_DIB_FAIL=CODE         leaves OUT.d and half of the first format behind and exits with CODE
 #   FAKE_DIB_NO_FORMAT=FORMAT  leaves that format's files out, and exits with 0 all the same
 #   FAKE_DIB_NO_CHECKSUM=1     leaves the checksum files out
+#   FAKE_DIB_QCOW2_MB=N        makes the format qcow2 a real one, with N megabytes of random bytes in it
 #   FAKE_DIB_SIZE_MB=N         makes each image N megabytes of zeros; otherwise it is a line of text
 set -u
 
@@ -77,7 +78,11 @@ fi
 for format in $(echo "$formats" | tr , ' '); do
     [ "$format" != "${FAKE_DIB_NO_FORMAT:-}" ] || continue
     image=$out.$format
-    if [ -n "${FAKE_DIB_SIZE_MB:-}" ]; then
+    if [ "$format" = qcow2 ] && [ -n "${FAKE_DIB_QCOW2_MB:-}" ]; then
+        # Random, so that nothing on its way can make it smaller.
+        head -c "$((FAKE_DIB_QCOW2_MB * 1048576))" /dev/urandom >"$image.raw" &&
+            qemu-img convert -f raw -O qcow2 "$image.raw" "$image" && rm "$image.raw" || exit 66
+    elif [ -n "${FAKE_DIB_SIZE_MB:-}" ]; then
         head -c "$((FAKE_DIB_SIZE_MB * 1048576))" /dev/zero >"$image"
     else
         echo "an image in the format $format with$elements" >"$image"

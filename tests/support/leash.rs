@@ -35,7 +35,8 @@ shift
     fi
   ) &
 )
-exec 3<&- "$@"
+# A test process in the background of a script has signals ignored, and so would the program.
+exec 3<&- env --default-signal=HUP,INT,QUIT,TERM "$@"
 "#;
 
 /// A running child, killed and reaped on drop.
@@ -92,6 +93,15 @@ impl Leashed {
             .unwrap_or_else(|error| panic!("cannot send {signal:?} to {} ({pid:?}): {error}", self.name));
     }
 
+    /// Stops the program by SIGSTOP, and returns once each of its threads stands still: the kernel stops them one
+    /// after the other, and on a busy machine a server has time for an answer until then.
+    pub fn freeze(&mut self) {
+        self.signal(Signal::STOP);
+        let pid = self.pid();
+        within(Duration::from_secs(10), || stands_still(pid).then_some(()))
+            .unwrap_or_else(|| panic!("{} ({pid}) does not stop", self.name));
+    }
+
     /// Sends a signal to the program and to its children, unless they have a process group of their own. The
     /// watcher, which is in the same group, ignores what asks for an end.
     pub fn signal_group(&mut self, signal: Signal) {
@@ -139,6 +149,15 @@ impl Drop for Leashed {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Whether every thread of a process is stopped, or has ended.
+fn stands_still(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    threads.flatten().filter_map(|thread| thread.file_name().to_str()?.parse().ok()).all(|thread: u32| {
+        // The number of a thread is a name in /proc as that of a process is, only not listed.
+        matches!(state(thread), None | Some('T' | 'Z' | 'X'))
+    })
 }
 
 /// A process that is not our child, such as a daemon that has gone to the background by a double fork: killed on

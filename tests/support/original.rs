@@ -19,6 +19,7 @@ const CHECKOUT: &str = env!("CARGO_MANIFEST_DIR");
 const LIMIT: Duration = Duration::from_secs(120);
 const SOCKET: &str = "original-client";
 const BUILDERS: &str = "/nodepool/components/builder";
+const POOLS: &str = "/nodepool/components/pool";
 
 /// The venv.
 pub struct Original {
@@ -54,6 +55,26 @@ impl Original {
         daemon
     }
 
+    /// Starts its launcher on a configuration and waits until a pool of it is registered.
+    #[track_caller]
+    pub fn launcher(&self, sandbox: &Sandbox<'_>, config: &Path) -> Daemon {
+        self.launcher_with(sandbox, config, &["--no-webapp"])
+    }
+
+    /// The same with arguments; without `--no-webapp` it has its pages where the configuration says.
+    #[track_caller]
+    pub fn launcher_with(&self, sandbox: &Sandbox<'_>, config: &Path, args: &[&str]) -> Daemon {
+        let zk = sandbox.zk();
+        let before = zk.children(POOLS);
+        let mut command = self.program(sandbox, "nodepool-launcher");
+        command.arg("-f").args(args).arg("-c").arg(config);
+        let daemon = sandbox.spawn(&command);
+        daemon.wait_until("its pool", LIMIT, || {
+            zk.children(POOLS).iter().any(|name| !before.contains(name)).then_some(())
+        });
+        daemon
+    }
+
     /// Runs its client to the end.
     #[track_caller]
     pub fn nodepool(&self, sandbox: &Sandbox<'_>, config: &Path, args: &[&str]) -> Outcome {
@@ -62,12 +83,28 @@ impl Original {
         sandbox.run_client(command, "", LIMIT)
     }
 
-    /// One of its programs, with a definition of the cloud that its fake driver names and never calls.
+    /// Copies of the configurations of its own tests, and whether it accepts them. They want NODEPOOL_PORT.
+    #[track_caller]
+    pub fn judged_fixtures(&self, sandbox: &Sandbox<'_>) -> Vec<(bool, PathBuf)> {
+        let folder = sandbox.path("fixtures");
+        std::fs::create_dir(&folder).expect("create the folder of the fixtures");
+        let mut command = self.program(sandbox, "python");
+        command.arg(Path::new(CHECKOUT).join("tests/support/original-validate.py")).arg(folder);
+        command.env("NODEPOOL_PORT", "22");
+        let judged = sandbox.run_client(command, "", LIMIT).ok();
+        let judged = judged.lines().map(|line| line.split_once(' ').expect("a verdict and a file"));
+        judged.map(|(verdict, file)| (verdict == "accepted", file.into())).collect()
+    }
+
+    /// One of its programs, with definitions of the clouds that its configurations name and nobody calls.
     fn program(&self, sandbox: &Sandbox<'_>, name: &str) -> Command {
         let clouds = sandbox.path("clouds.yaml");
         if !clouds.exists() {
-            let auth = "{username: a, password: a, project_name: a, auth_url: 'http://localhost'}";
-            sandbox.replace("clouds.yaml", &format!("clouds: {{fake: {{auth: {auth}}}}}\n"));
+            let auth = "{username: a, password: a, project_name: a, user_domain_name: a, project_domain_name: a, \
+                        auth_url: 'http://localhost'}";
+            let clouds = ["fake", "real-cloud", "vanilla-cloud", "chocolate-cloud", "potato", "no-cloud"]
+                .map(|name| format!("{name}: {{auth: {auth}}}"));
+            sandbox.replace("clouds.yaml", &format!("clouds: {{{}}}\n", clouds.join(", ")));
         }
         let mut command = sandbox.command(self.bin.join(name));
         command.env("OS_CLIENT_CONFIG_FILE", clouds);
@@ -95,8 +132,15 @@ impl<'a> Client<'a> {
     /// Runs the client to the end.
     #[track_caller]
     pub fn run(&self, args: &[&str]) -> Outcome {
+        self.run_on(&self.config, "", args)
+    }
+
+    /// Runs the client to the end on any configuration, with an answer to its question.
+    #[track_caller]
+    pub fn run_on(&self, config: &Path, input: &str, args: &[&str]) -> Outcome {
         let dir = self.sandbox.run_dir();
-        let words = [dir.to_str().unwrap(), "-c", self.config.to_str().unwrap()].into_iter();
+        std::fs::write(dir.join("stdin"), input).expect("write the client's input");
+        let words = [dir.to_str().unwrap(), "-c", config.to_str().unwrap()].into_iter();
         let request = words.chain(args.iter().copied()).collect::<Vec<_>>().join("\0");
         let mut status = String::new();
         let mut socket = UnixStream::connect(self.sandbox.path(SOCKET)).expect("reach the original's client");

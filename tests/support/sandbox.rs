@@ -17,6 +17,7 @@ use super::{Daemon, Ensemble, ZkClient, ZooKeeper, eventually, scratch_dir, shar
 const READY_LIMIT: Duration = Duration::from_secs(30);
 
 const BUILDERS: &str = "/nodepool/components/builder";
+const POOLS: &str = "/nodepool/components/pool";
 
 /// How a configuration reaches ZooKeeper.
 #[derive(Clone, Debug)]
@@ -149,7 +150,8 @@ impl<'a> Sandbox<'a> {
         let mut yaml = format!(
             "zookeeper-servers:\n{servers}\
              zookeeper-timeout: {timeout:?}\n\
-             images-dir: {images}\nbuild-log-dir: {logs}\nelements-dir: {elements}\n",
+             images-dir: {images}\nbuild-log-dir: {logs}\nelements-dir: {elements}\n\
+             builder-webapp: {{port: 0}}\nwebapp: {{port: 0, listen_address: 127.0.0.1}}\n",
             servers = self.servers.iter().map(entry).collect::<String>(),
             timeout = header.timeout,
             images = self.images().display(),
@@ -225,6 +227,25 @@ impl<'a> Sandbox<'a> {
         command
     }
 
+    /// Starts a launcher and waits until a pool of it is registered.
+    #[track_caller]
+    pub fn launcher(&self, args: &[&str]) -> Daemon {
+        let zk = self.zk();
+        let before: BTreeSet<String> = zk.children(POOLS).into_iter().collect();
+        let daemon = self.spawn(&self.launcher_command(args));
+        daemon.wait_until("a pool", READY_LIMIT, || {
+            zk.children(POOLS).iter().any(|name| !before.contains(name)).then_some(())
+        });
+        daemon
+    }
+
+    /// The launcher's command line, for a test that adds to its environment before [`Sandbox::spawn`].
+    pub fn launcher_command(&self, args: &[&str]) -> Command {
+        let mut command = self.command(env!("CARGO_BIN_EXE_nodepool-launcher"));
+        command.args(["-f", "-d", "-c"]).arg(self.config_file()).args(args);
+        command
+    }
+
     /// Starts a daemon without waiting for anything; each has a log of its own, `daemon-N.log`.
     pub fn spawn(&self, command: &Command) -> Daemon {
         let number = count(&self.daemons);
@@ -243,6 +264,14 @@ impl<'a> Sandbox<'a> {
         let mut command = self.command(env!("CARGO_BIN_EXE_nodepool"));
         command.arg("-c").arg(self.config_file()).args(args);
         self.run_client(command, input, CLIENT_LIMIT)
+    }
+
+    /// Checks any configuration, with variables in the environment.
+    #[track_caller]
+    pub fn validate(&self, config: &Path, env: &[(&str, &str)]) -> Outcome {
+        let mut command = self.command(env!("CARGO_BIN_EXE_nodepool"));
+        command.arg("-c").arg(config).arg("config-validate").envs(env.iter().copied());
+        self.run_client(command, "", CLIENT_LIMIT)
     }
 
     /// Runs any client to its end.

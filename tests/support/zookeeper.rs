@@ -166,7 +166,8 @@ impl ZooKeeper {
     /// Stops the server's process: its sockets stay open and silent.
     pub fn stop_signal(&self) {
         self.stopped.store(true, Ordering::SeqCst);
-        self.signal(Signal::STOP);
+        self.refuse_if_shared();
+        self.jvm.lock().as_mut().expect("ZooKeeper was killed").freeze();
     }
 
     /// Lets a stopped server go on.

@@ -154,3 +154,29 @@ fn a_reader_that_never_reads_holds_up_neither_the_copy_nor_its_end() {
     assert!(began.elapsed() < Duration::from_secs(1));
     drop(changes);
 }
+
+#[test]
+fn what_waits_for_the_copy_and_for_its_reader_is_counted() {
+    let sandbox = Sandbox::new("zk::cache::queued");
+    let (session, _thread) = open(&sandbox);
+    let zk = sandbox.zk();
+    let (tree, changes) = TreeCache::start(&session, "/tree", &log()).unwrap();
+    let untaken = |count| {
+        eventually(SOON, &format!("{count} untaken"), || (tree.queued().1 == count).then_some(()));
+    };
+    // That everything was read lies there, and the names wait behind it.
+    untaken(1);
+    for name in ["a", "b", "c", "a"] {
+        zk.set(&format!("/tree/{name}"), "");
+    }
+    untaken(4);
+    assert_eq!(changes.recv().unwrap(), Changes::All);
+    untaken(3);
+    announced(&changes, &["a", "b", "c"]);
+    untaken(0);
+    tree.look(|_| {
+        zk.set("/tree/d", "");
+        eventually(SOON, "an event that waits for the copy", || (tree.queued().0 > 0).then_some(()));
+    });
+    eventually(SOON, "its end", || (tree.queued().0 == 0).then_some(()));
+}

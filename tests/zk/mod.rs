@@ -14,6 +14,7 @@ mod leaks;
 mod locks;
 mod names;
 mod network;
+mod numbered;
 mod outage;
 mod plain;
 mod proxy;

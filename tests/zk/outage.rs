@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use nodepool::zk::{Component, Connection, Lock, Session, SessionThread, TreeCache, ZkErrorKind};
+use nodepool::zk::{
+    Component, Connection, Description, Kind, Lock, Session, SessionThread, TreeCache, ZkErrorKind,
+};
 
 use super::proxy::{Mode as Net, Proxy};
 use super::{SOON, T, config, connect, log, owner};
@@ -60,7 +62,7 @@ fn calls_without_a_connection_end_in_time_and_a_lost_session_is_noticed() {
     let sandbox = Sandbox::new("zk::outage::expired");
     let (proxy, session, _thread) = behind(&sandbox);
     let lock = Lock::try_acquire(&session, "", "lock", "test").unwrap().unwrap();
-    let component = Component::register(&session, "host").unwrap();
+    let component = Component::register(&session, &Description::daemon(Kind::Builder, "host")).unwrap();
     let (tree, changes) = TreeCache::start(&session, "/tree", &log()).unwrap();
     changes.recv_timeout(SOON).unwrap();
     let before = session.status();
@@ -84,7 +86,7 @@ fn calls_without_a_connection_end_in_time_and_a_lost_session_is_noticed() {
     assert!(!zk.exists("/work") && !zk.exists(component.path()));
     let inner = Lock::try_acquire(lock.session(), "", "inner", "test").unwrap_err();
     assert!(inner.is(ZkErrorKind::SessionLost), "a lock under a lost lock: {inner}");
-    let again = Component::register(&session, "host").unwrap();
+    let again = Component::register(&session, &Description::daemon(Kind::Builder, "host")).unwrap();
     assert_ne!(again.path(), component.path());
     assert!(zk.exists(again.path()));
     drop(lock);

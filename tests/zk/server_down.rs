@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use nodepool::zk::{Component, Lock, TreeCache, ZkErrorKind};
+use nodepool::zk::{Component, Description, Kind, Lock, TreeCache, ZkErrorKind};
 
 use super::{SOON, T, config, connect, log};
 use crate::support::{ZkClient, ZooKeeper, eventually};
@@ -90,7 +90,7 @@ fn a_server_that_was_stopped_for_long_ends_the_session_or_keeps_it_whole() {
     let server = ZooKeeper::start();
     let (session, _thread) = connect(&config(server.plain_port(), "", T));
     let lock = Lock::try_acquire(&session, "", "lock", "test").unwrap().unwrap();
-    let component = Component::register(&session, "host").unwrap();
+    let component = Component::register(&session, &Description::daemon(Kind::Builder, "host")).unwrap();
     let before = session.status();
     server.stop_signal();
     let began = Instant::now();
@@ -108,7 +108,7 @@ fn a_server_that_was_stopped_for_long_ends_the_session_or_keeps_it_whole() {
     } else {
         eprintln!("the server has ended the session");
         assert!(under_lock.unwrap_err().is(ZkErrorKind::SessionLost));
-        let again = Component::register(&session, "host").unwrap();
+        let again = Component::register(&session, &Description::daemon(Kind::Builder, "host")).unwrap();
         assert!(zk.exists(again.path()) && !zk.exists("/work"));
     }
 }

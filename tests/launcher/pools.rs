@@ -1,0 +1,106 @@
+//! Several pools and providers, and changes of the configuration.
+
+use serde_json::json;
+
+use super::*;
+
+fn two(test: &str, first: &str, second: &str) -> Sandbox<'static> {
+    let sandbox = Sandbox::new(&format!("launcher-{test}"));
+    let one = provider("one", "", first, &[pool("main", &["a", "b"], "")]);
+    let other = provider("other", "", second, &[pool("main", &["a", "c"], "")]);
+    sandbox.write_body(&body(&["a", "b", "c"], &[one, other]));
+    sandbox
+}
+
+fn provider_of(zuul: &Requestor, request: &str) -> String {
+    let nodes = zuul.wait_nodes(request);
+    zuul.node(&nodes[0]).unwrap()["provider"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn each_label_comes_from_who_has_it_and_the_asked_provider_goes_first() {
+    let sandbox = two("labels", "", "");
+    let zuul = Requestor::new(&sandbox);
+    let launcher = sandbox.launcher(&[]);
+    zuul.zk.wait_children("/nodepool/components/pool", SOON, |names| names.len() == 2);
+    for _ in 0..5 {
+        assert_eq!(provider_of(&zuul, &zuul.ask(&["b"])), "one");
+        assert_eq!(provider_of(&zuul, &zuul.ask(&["c"])), "other");
+        for wanted in ["one", "other"] {
+            assert_eq!(provider_of(&zuul, &zuul.ask_with(&["a"], json!({"provider": wanted}))), wanted);
+        }
+    }
+    // Nobody has both.
+    let record = zuul.wait(&zuul.ask(&["b", "c"]), "failed");
+    assert_eq!(record["declined_by"].as_array().unwrap().len(), 2);
+    drop(launcher);
+}
+
+#[test]
+fn the_pool_with_the_lower_number_goes_first() {
+    let sandbox = two("priority", "    priority: 50\n", "    priority: 20\n");
+    let zuul = Requestor::new(&sandbox);
+    let _launcher = sandbox.launcher(&[]);
+    zuul.zk.wait_children("/nodepool/components/pool", SOON, |names| names.len() == 2);
+    let priorities: Vec<_> = zuul
+        .zk
+        .children("/nodepool/components/pool")
+        .iter()
+        .map(|name| {
+            zuul.zk.get_json(&format!("/nodepool/components/pool/{name}")).unwrap()["priority"].clone()
+        })
+        .collect();
+    assert!(priorities.contains(&json!(20)) && priorities.contains(&json!(50)));
+    for _ in 0..5 {
+        assert_eq!(provider_of(&zuul, &zuul.ask(&["a"])), "other");
+    }
+}
+
+#[test]
+fn a_changed_configuration_is_followed() {
+    let sandbox = simple("change", &["a"], "", "");
+    let zuul = Requestor::new(&sandbox);
+    let launcher = sandbox.launcher(&[]);
+    zuul.wait_nodes(&zuul.ask(&["a"]));
+    let one = provider("cloud", "", "", &[pool("main", &["a", "b"], "")]);
+    let new = provider("new", "", "", &[pool("main", &["c"], "")]);
+    sandbox.write_body(&body(&["a", "b", "c"], &[one, new.clone()]));
+    launcher.wait_log("the configuration has changed", SOON);
+    zuul.zk.wait_children("/nodepool/components/pool", SOON, |names| names.len() == 2);
+    assert_eq!(provider_of(&zuul, &zuul.ask(&["c"])), "new");
+    zuul.wait_nodes(&zuul.ask(&["b"]));
+    sandbox.write_body(&body(&["c"], &[new]));
+    zuul.zk.wait_children("/nodepool/components/pool", SOON, |names| names.len() == 1);
+    assert_eq!(provider_of(&zuul, &zuul.ask(&["c"])), "new");
+    zuul.wait(&zuul.ask(&["a"]), "failed");
+}
+
+/// The provider's thread could announce the pool once more, for good, while it took up the new configuration.
+#[test]
+fn a_pool_that_leaves_a_provider_is_registered_no_more() {
+    let sandbox = Sandbox::new("launcher-pool-leaves");
+    let write = |pools: &[String]| {
+        sandbox.write_body(&body(&["a", "b"], &[provider("cloud", "", "", pools)]));
+    };
+    let (stays, goes) = (pool("main", &["a"], ""), pool("more", &["b"], ""));
+    let both = [stays.clone(), goes];
+    write(&both);
+    let zuul = Requestor::new(&sandbox);
+    let _launcher = sandbox.launcher(&[]);
+    let registered = |count| {
+        zuul.zk.wait_children("/nodepool/components/pool", SOON, |names| names.len() == count);
+    };
+    for _ in 0..5 {
+        registered(2);
+        // The thread has something to do while the configuration changes.
+        let requests: Vec<_> = (0..20).map(|_| zuul.ask(&["a"])).collect();
+        write(std::slice::from_ref(&stays));
+        requests.iter().for_each(|id| zuul.give_back(&zuul.accept(id)[0]));
+        registered(1);
+        // Nobody but the pool that has stayed is waited for.
+        let record = zuul.wait(&zuul.ask(&["b"]), "failed");
+        assert_eq!(record["declined_by"].as_array().unwrap().len(), 1);
+        registered(1);
+        write(&both);
+    }
+}

@@ -1,0 +1,136 @@
+//! Too little room: requests wait for it, in their order.
+
+use serde_json::json;
+
+use super::*;
+
+fn is_paused(zk: &ZkClient) -> bool {
+    let pools = zk.children("/nodepool/components/pool");
+    pools.iter().any(|name| {
+        zk.get_json(&format!("/nodepool/components/pool/{name}")).is_some_and(|pool| pool["paused"] == true)
+    })
+}
+
+fn serves_in_order(test: &str, behaviour: &str, keys: &str) {
+    let sandbox = simple(test, &["a"], behaviour, keys);
+    let zuul = Requestor::new(&sandbox);
+    let _launcher = sandbox.launcher(&[]);
+    let first = zuul.ask(&["a"]);
+    let nodes = zuul.accept(&first);
+    let second = zuul.ask(&["a"]);
+    eventually(SOON, "the pool to be paused", || is_paused(&zuul.zk).then_some(()));
+    let third = zuul.ask(&["a"]);
+    // What can never be served is declined all the same.
+    zuul.wait(&zuul.ask(&["unknown"]), "failed");
+    assert_eq!(zuul.request(&second).unwrap()["state"], "pending");
+    assert_eq!(zuul.request(&third).unwrap()["state"], "requested");
+    zuul.give_back(&nodes[0]);
+    let nodes = zuul.accept(&second);
+    assert_ne!(zuul.request(&third).unwrap()["state"], "fulfilled");
+    zuul.give_back(&nodes[0]);
+    zuul.accept(&third);
+    eventually(SOON, "the pool to go on", || (!is_paused(&zuul.zk)).then_some(()));
+}
+
+#[test]
+fn a_request_waits_for_room_in_the_pool() {
+    serves_in_order("pool-quota", "", "max-servers: 1");
+}
+
+#[test]
+fn a_request_waits_for_room_at_the_provider() {
+    serves_in_order("provider-quota", "max-cores: 4", "");
+}
+
+#[test]
+fn what_the_provider_refuses_for_lack_of_room_is_launched_later() {
+    let sandbox = simple("quota-error", &["a"], "quota-failures: 2", "");
+    let zuul = Requestor::new(&sandbox);
+    let launcher = sandbox.launcher(&[]);
+    let id = zuul.ask(&["a"]);
+    zuul.wait_nodes(&id);
+    assert_eq!(launcher.log().matches("the provider has no room for the node").count(), 2);
+    zuul.zk.wait_children(NODES, SOON, |names| names.len() == 1);
+}
+
+/// Its room was taken by the node that the provider had refused, for as long as the request waited for room.
+#[test]
+fn a_pool_of_one_node_goes_on_after_the_provider_had_no_room() {
+    let sandbox = simple("quota-error-one", &["a"], "quota-failures: 2", "max-servers: 1");
+    let zuul = Requestor::new(&sandbox);
+    let _launcher = sandbox.launcher(&[]);
+    zuul.wait_nodes(&zuul.ask(&["a"]));
+    zuul.zk.wait_children(NODES, SOON, |names| names.len() == 1);
+}
+
+#[test]
+fn an_unused_node_of_another_label_makes_room() {
+    let sandbox = simple("make-room", &["{name: a, min-ready: 1}", "b"], "", "max-servers: 1");
+    let zuul = Requestor::new(&sandbox);
+    let _launcher = sandbox.launcher(&[]);
+    wait_nodes(&zuul.zk, "ready", 1);
+    let nodes = zuul.wait_nodes(&zuul.ask(&["b"]));
+    assert_eq!(zuul.node(&nodes[0]).unwrap()["type"], json!(["b"]));
+}
+
+#[test]
+fn a_tenant_gets_no_more_than_it_may() {
+    let sandbox = Sandbox::new("launcher-tenant");
+    let limits = "tenant-resource-limits: [{tenant-name: small, max-servers: 1}]\n";
+    let cloud = provider("cloud", "", "", &[pool("main", &["a"], "")]);
+    sandbox.write_body(&format!("{limits}{}", body(&["a"], &[cloud])));
+    let zuul = Requestor::new(&sandbox);
+    let _launcher = sandbox.launcher(&[]);
+    let ask = || zuul.ask_with(&["a"], json!({"tenant_name": "small"}));
+    let nodes = zuul.accept(&ask());
+    let waits = ask();
+    // Others are served meanwhile.
+    zuul.wait_nodes(&zuul.ask(&["a"]));
+    assert_eq!(zuul.request(&waits).unwrap()["state"], "requested");
+    zuul.give_back(&nodes[0]);
+    zuul.wait_nodes(&waits);
+}
+
+#[test]
+fn no_more_nodes_are_launched_at_once_than_may_be() {
+    let sandbox = Sandbox::new("launcher-concurrency");
+    let cloud =
+        provider("cloud", "launch-delay: 0.3", "    max-concurrency: 2\n", &[pool("main", &["a"], "")]);
+    sandbox.write_body(&body(&["a"], &[cloud]));
+    let zuul = Requestor::new(&sandbox);
+    let _launcher = sandbox.launcher(&[]);
+    let requests = [zuul.ask(&["a", "a", "a"]), zuul.ask(&["a"]), zuul.ask(&["a"])];
+    let mut most = 0;
+    eventually(SOON, "all requests to be fulfilled", || {
+        most = most.max(nodes_in(&zuul.zk, "building").len());
+        let over = |id: &String| zuul.request(id).is_some_and(|record| record["state"] == "fulfilled");
+        requests.iter().all(over).then_some(())
+    });
+    assert!((1..=2).contains(&most), "{most} at once");
+}
+
+#[test]
+fn requests_of_a_tenant_do_not_wait_for_what_each_other_holds() {
+    let sandbox = Sandbox::new("launcher-tenant-promise");
+    let limits = "tenant-resource-limits: [{tenant-name: some, max-servers: 4}]\n";
+    let clouds = [
+        provider("one", "", "", &[pool("main", &["a"], "max-servers: 4")]),
+        provider("other", "", "", &[pool("main", &["b"], "max-servers: 3")]),
+    ];
+    sandbox.write_body(&format!("{limits}{}", body(&["a", "b"], &clouds)));
+    let zuul = Requestor::new(&sandbox);
+    let _launcher = sandbox.launcher(&[]);
+    zuul.zk.wait_children("/nodepool/components/pool", SOON, |names| names.len() == 2);
+    let others = zuul.accept(&zuul.ask(&["a", "a", "a"]));
+    let ask = |labels: &[&str]| zuul.ask_with(labels, json!({"tenant_name": "some"}));
+    // It gets one node, and is promised the others.
+    let four = ask(&["a", "a", "a", "a"]);
+    zuul.wait(&four, "pending");
+    let three = ask(&["b", "b", "b"]);
+    zuul.accept(&zuul.ask(&["b"]));
+    assert_eq!(zuul.request(&three).unwrap()["state"], "requested");
+    others.iter().for_each(|node| zuul.give_back(node));
+    let nodes = zuul.accept(&four);
+    nodes.iter().for_each(|node| zuul.give_back(node));
+    zuul.wait(&three, "pending");
+}
