@@ -1,4 +1,4 @@
-//! A fixed set of worker threads that take jobs from a bounded channel and send every one back.
+//! Worker threads that take jobs from a bounded channel and send every one back.
 //!
 //! A job is an owned value: it moves into the pool, runs on one worker, and comes back as [`Finished`] with
 //! its outcome, also when it panicked, so that whatever it owns (locks, records, files) is never lost with
@@ -7,9 +7,12 @@
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use crate::locks::Mutex;
 use crate::registry::{Thread, activity, spawn};
 use crate::stop::{StopSource, StopToken};
 
@@ -47,41 +50,113 @@ impl Panicked {
     }
 }
 
-/// A fixed pool of workers.
+/// How long a worker of an elastic pool stays without work: longer than the pauses of a busy time.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A pool of workers.
 #[derive(Debug)]
 pub struct Pool<J: Job> {
     // Dropped in this order: the jobs' stop, then the channel (idle workers end), then the threads.
     stop: StopSource,
     jobs: Sender<J>,
-    workers: Vec<Thread<()>>,
+    desk: Desk<J>,
+    /// By the worker's number.
+    workers: Mutex<Vec<Option<Thread<()>>>>,
+}
+
+/// What a worker is started with.
+#[derive(Debug)]
+struct Desk<J: Job> {
+    name: String,
+    role: &'static str,
+    /// Workers with lower numbers stay, whether there is work or not.
+    staying: usize,
+    take: Receiver<J>,
+    give_back: Sender<Finished<J>>,
+    stop: StopToken,
+    count: Arc<Mutex<Count>>,
+}
+
+/// Changed in one step with the channel of jobs: a job that is in it has a worker who will look.
+#[derive(Debug, Default)]
+struct Count {
+    /// Jobs that wait or run.
+    open: usize,
+    running: usize,
+    /// The numbers of workers that have ended or were never started.
+    free: Vec<usize>,
 }
 
 impl<J: Job> Pool<J> {
-    /// Starts `size` workers named `<name>-<n>`. Finished jobs arrive at the returned receiver, which
-    /// must be drained: it has room for as many as can be on their way.
+    /// Starts `size` workers named `<name>-<n>`, which stay. Finished jobs arrive at the returned receiver,
+    /// which must be drained: it has room for as many as can be on their way.
     pub fn start(name: &str, role: &'static str, size: usize) -> io::Result<(Self, Receiver<Finished<J>>)> {
+        Self::with_staying(name, role, size, size)
+    }
+
+    /// The same for bursts of work that come seldom: one worker stays, the others are started when there is
+    /// more to do and end after a second without any, and with them go their stacks and what the allocator
+    /// keeps for each thread.
+    pub fn start_elastic(
+        name: &str,
+        role: &'static str,
+        size: usize,
+    ) -> io::Result<(Self, Receiver<Finished<J>>)> {
+        Self::with_staying(name, role, size, size.min(1))
+    }
+
+    fn with_staying(
+        name: &str,
+        role: &'static str,
+        size: usize,
+        staying: usize,
+    ) -> io::Result<(Self, Receiver<Finished<J>>)> {
         // As many waiting jobs as workers keeps them busy without hiding a queue from whoever decides.
         let (jobs, take) = bounded::<J>(size.max(1));
         let (give_back, finished) = bounded(2 * size.max(1));
         let stop = StopSource::new();
+        let count = Count { open: 0, running: staying, free: (staying..size).rev().collect() };
+        let desk = Desk {
+            name: name.to_owned(),
+            role,
+            staying,
+            take,
+            give_back,
+            stop: stop.token(),
+            count: Arc::new(Mutex::new("count of a pool", count)),
+        };
         let workers = (0..size)
-            .map(|index| {
-                let (take, give_back, token) = (take.clone(), give_back.clone(), stop.token());
-                spawn(format!("{name}-{index}"), role, move || work(&take, &give_back, &token))
-            })
+            .map(|number| (number < staying).then(|| desk.seat(number)).transpose())
             .collect::<io::Result<_>>()?;
-        Ok((Self { stop, jobs, workers }, finished))
+        Ok((Self { stop, jobs, desk, workers: Mutex::new("workers of a pool", workers) }, finished))
     }
 
-    /// How many workers there are.
+    /// How many workers there are at most.
     pub fn size(&self) -> usize {
-        self.workers.len()
+        self.workers.lock().len()
     }
 
     /// Hands a job to the workers. Gives it back when they have no room for it; an owner that counts what
     /// it has handed out, and stays within [`Pool::size`], always finds room.
     pub fn submit(&self, job: J) -> Result<(), J> {
-        self.jobs.try_send(job).map_err(crossbeam_channel::TrySendError::into_inner)
+        // One at a time, so that a worker's place holds the last that sat there.
+        let mut workers = self.workers.lock();
+        let free = {
+            let mut count = self.desk.count.lock();
+            self.jobs.try_send(job).map_err(crossbeam_channel::TrySendError::into_inner)?;
+            count.open += 1;
+            let free = if count.open > count.running { count.free.pop() } else { None };
+            count.running += usize::from(free.is_some());
+            free
+        };
+        if let Some(number) = free {
+            match self.desk.seat(number) {
+                Ok(worker) => workers[number] = Some(worker),
+                // Whoever stays takes the job: later, but it is done.
+                Err(_) => self.desk.count.lock().leave(number),
+            }
+        }
+        Ok(())
     }
 
     /// Tells all running jobs to end. They still come back; a job that is submitted later ends at once.
@@ -96,15 +171,53 @@ impl<J: Job> Drop for Pool<J> {
     }
 }
 
-fn work<J: Job>(take: &Receiver<J>, give_back: &Sender<Finished<J>>, stop: &StopToken) {
-    for mut job in take {
-        let outcome = {
-            let _doing = activity(job.describe());
-            catch_unwind(AssertUnwindSafe(|| job.run(stop)))
-                .map_err(|payload| Panicked::from_payload(payload.as_ref()))
-        };
-        if give_back.send(Finished { job, outcome }).is_err() {
-            return; // The owner is gone, and with it the reason to work.
+impl Count {
+    fn leave(&mut self, number: usize) {
+        self.running -= 1;
+        self.free.push(number);
+    }
+}
+
+impl<J: Job> Desk<J> {
+    fn seat(&self, number: usize) -> io::Result<Thread<()>> {
+        let linger = (number >= self.staying).then_some(LINGER);
+        let (take, give_back, stop) = (self.take.clone(), self.give_back.clone(), self.stop.clone());
+        let count = Arc::clone(&self.count);
+        spawn(format!("{}-{number}", self.name), self.role, move || {
+            while let Some(mut job) = next_job(&take, linger, &count, number) {
+                let outcome = {
+                    let _doing = activity(job.describe());
+                    catch_unwind(AssertUnwindSafe(|| job.run(&stop)))
+                        .map_err(|payload| Panicked::from_payload(payload.as_ref()))
+                };
+                count.lock().open -= 1;
+                if give_back.send(Finished { job, outcome }).is_err() {
+                    return; // The owner is gone, and with it the reason to work.
+                }
+            }
+        })
+    }
+}
+
+/// Waits for work; none is the end of the worker.
+fn next_job<J>(
+    take: &Receiver<J>,
+    linger: Option<Duration>,
+    count: &Mutex<Count>,
+    number: usize,
+) -> Option<J> {
+    let Some(linger) = linger else { return take.recv().ok() };
+    loop {
+        match take.recv_timeout(linger) {
+            Ok(job) => return Some(job),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {
+                let mut count = count.lock();
+                if take.is_empty() {
+                    count.leave(number);
+                    return None;
+                }
+            }
         }
     }
 }
@@ -113,7 +226,7 @@ fn work<J: Job>(take: &Receiver<J>, give_back: &Sender<Finished<J>>, stop: &Stop
 mod tests {
     use super::*;
     use crate::stop::Interrupted;
-    use std::time::Duration;
+    use std::time::Instant;
 
     enum Task {
         Square(u32),
@@ -166,5 +279,40 @@ mod tests {
         let (pool, _finished) = Pool::start("test-full", "tester", 1).unwrap();
         let refused = (0..3).filter(|_| pool.submit(Task::Wait).is_err()).count();
         assert!((1..=2).contains(&refused), "one runs, one waits, {refused} refused");
+    }
+
+    fn names(of: &str) -> Vec<String> {
+        let names = crate::registry::threads().into_iter().map(|thread| thread.name);
+        let mut names: Vec<_> = names.filter(|name| name.starts_with(of)).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn an_elastic_pool_has_workers_while_there_is_work_for_them() {
+        let (pool, finished) = Pool::start_elastic("test-elastic", "tester", 3).unwrap();
+        let all = ["test-elastic-0", "test-elastic-1", "test-elastic-2"];
+        for _ in 0..2 {
+            assert!((0..3).all(|_| pool.submit(Task::Panic).is_ok()));
+            // Each comes back, by whichever worker.
+            (0..3).for_each(|_| drop(finished.recv_timeout(SOON).unwrap()));
+            let late = Instant::now() + SOON;
+            while names("test-elastic") != all[..1] {
+                assert!(Instant::now() < late, "{:?}", names("test-elastic"));
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        assert!((0..3).all(|_| pool.submit(Task::Wait).is_ok()));
+        let late = Instant::now() + SOON;
+        while names("test-elastic") != all {
+            assert!(Instant::now() < late, "{:?}", names("test-elastic"));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        pool.stop_jobs();
+        for _ in 0..3 {
+            assert_eq!(finished.recv_timeout(SOON).unwrap().outcome, Ok(Err(Interrupted::Stopped)));
+        }
+        drop(pool);
+        assert!(names("test-elastic").is_empty());
     }
 }

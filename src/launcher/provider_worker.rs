@@ -198,8 +198,8 @@ impl Worker {
     ) -> io::Result<(Self, Inbox)> {
         let name = &tools.name;
         let size = tools.concurrency() + SPARE_WORKERS;
-        let (crew, works) = Pool::start(&format!("{name}-worker"), "launch worker", size)?;
-        let (deleters, deleted) = Pool::start(&format!("{name}-delete"), "node deleter", DELETERS)?;
+        let (crew, works) = Pool::start_elastic(&format!("{name}-worker"), "launch worker", size)?;
+        let (deleters, deleted) = Pool::start_elastic(&format!("{name}-delete"), "node deleter", DELETERS)?;
         let (surveyor, surveyed) = Pool::start(&format!("{name}-survey"), "provider survey", 1)?;
         let (poked, configured, stop) = others;
         let inbox = Inbox { poked, configured, works, deleted, surveyed, session: session.subscribe(), stop };

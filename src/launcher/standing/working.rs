@@ -71,7 +71,8 @@ impl Working {
         nudge: &Sender<()>,
         log: &Logger,
     ) -> io::Result<(Self, Receiver<Finished<StandingJob>>)> {
-        let (jobs, finished) = Pool::start(&format!("standing-{provider}"), "worker for machines", WORKERS)?;
+        let (jobs, finished) =
+            Pool::start_elastic(&format!("standing-{provider}"), "worker for machines", WORKERS)?;
         let working = Self {
             provider: provider.to_owned(),
             nodes: nodes.clone(),
