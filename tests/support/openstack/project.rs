@@ -113,13 +113,6 @@ impl Project<'_> {
         self.send(Service::Nova, "PUT", &format!("/v2.1/os-quota-sets/{}", self.id), Some(&body));
     }
 
-    /// Sets quotas of Neutron, such as `{"floatingip": 0}`.
-    #[track_caller]
-    pub fn set_network_quota(&self, quota: &Value) {
-        let body = json!({"quota": quota});
-        self.send(Service::Neutron, "PUT", &format!("/v2.0/quotas/{}", self.id), Some(&body));
-    }
-
     /// Makes a raw image from which servers can be started, and answers its id.
     #[track_caller]
     pub fn create_image(&self, name: &str) -> String {
