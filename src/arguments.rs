@@ -10,15 +10,15 @@ use crate::config::{ConfigFiles, Env};
 #[derive(Debug, Args)]
 pub(crate) struct FileArguments {
     /// The configuration file
-    #[arg(short = 'c', value_name = "FILE", default_value = "/etc/nodepool/nodepool.yaml")]
+    #[arg(short = 'c', value_name = "FILE", global = true, default_value = "/etc/nodepool/nodepool.yaml")]
     pub(crate) config: PathBuf,
 
     /// The secure file, with what must not be world-readable: ZooKeeper's servers, variables of images
-    #[arg(short = 's', value_name = "FILE")]
+    #[arg(short = 's', value_name = "FILE", global = true)]
     pub(crate) secure: Option<PathBuf>,
 
     /// The logging configuration: a YAML file of ours, or a file of the original's in YAML or ini form
-    #[arg(short = 'l', value_name = "FILE")]
+    #[arg(short = 'l', value_name = "FILE", global = true)]
     pub(crate) logging: Option<PathBuf>,
 }
 

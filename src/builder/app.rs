@@ -15,7 +15,7 @@ use super::event::Inbox;
 use super::manager::{NodePoolBuilder, State, Stopped};
 use super::metrics::Metrics;
 use super::window::Window;
-use crate::config::{ConfigFiles, ConfigWatch, Loaded};
+use crate::config::{ConfigFiles, ConfigWatch, Loaded, Reload};
 use crate::stats::Stats;
 use crate::window::Followed;
 use crate::zk::{Description, IMAGES, Images, Kind, Membership, Session, SessionThread, TreeCache};
@@ -101,7 +101,7 @@ impl NodepoolBuilderApp {
         let host = Arc::clone(&identity);
         let stats = Stats::of_environment(move || host.fqdn().to_owned(), log)
             .map_err(|error| format!("metrics cannot be sent: {error}"))?;
-        let mut builder = NodePoolBuilder {
+        let builder = NodePoolBuilder {
             options,
             config: Arc::new(loaded.config.clone()),
             images_dir,
@@ -113,10 +113,10 @@ impl NodepoolBuilderApp {
             crew,
             metrics: Metrics::new(stats),
             web_settings,
+            reload: Reload::new(&loaded, log),
             log: log.clone(),
             state: State::default(),
         };
-        builder.warn_of_oddities(&loaded);
         let (running, ended) = bounded(0);
         let thread = spawn("builder", "builder", move || {
             // Dropped at the end of the thread, however it ends.

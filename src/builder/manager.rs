@@ -22,7 +22,7 @@ use super::plan::{Busy, Facts, plan};
 use super::providers::OpenProviders;
 use super::window::{FailureCounts, Reason};
 use super::{Identity, Options};
-use crate::config::{BuilderWebApp, Config, ConfigError, Loaded};
+use crate::config::{BuilderWebApp, Config, ConfigError, Loaded, Reload};
 use crate::model::{Image, now};
 use crate::window::Followed;
 use crate::zk::{Changes, Generation, Images, Interrupter, Session, TreeCache, decode_image};
@@ -53,6 +53,7 @@ pub(super) struct NodePoolBuilder {
     pub(super) metrics: Metrics,
     /// What the status pages follow.
     pub(super) web_settings: Followed<BuilderWebApp>,
+    pub(super) reload: Reload,
     pub(super) log: Logger,
     pub(super) state: State,
 }
@@ -76,8 +77,6 @@ pub(super) struct State {
     /// How the last attempts have failed that stand as failed.
     pub(super) reasons: BTreeMap<Attempt, Reason>,
     pub(super) failure_counts: FailureCounts,
-    /// What is odd about the configuration and has been logged.
-    pub(super) oddities: BTreeSet<String>,
 }
 
 /// How the builder ended.
@@ -216,39 +215,17 @@ impl NodePoolBuilder {
     }
 
     fn take_config(&mut self, change: Result<Box<Loaded>, ConfigError>) {
-        let loaded = match change {
-            Ok(loaded) => *loaded,
-            Err(error) => {
-                for problem in error.problems() {
-                    error!(self.log, "the new configuration is refused, the last good one stays"; "problem" => %problem);
-                }
-                return;
-            }
-        };
-        self.warn_of_oddities(&loaded);
-        if loaded.config.images_dir.as_ref() != Some(&self.images_dir) {
+        let Some(config) = self.reload.take(change, &self.config) else { return };
+        if config.images_dir.as_ref() != Some(&self.images_dir) {
             warn!(self.log, "a new images-dir takes effect with the next start");
         }
-        if loaded.config.zookeeper != self.config.zookeeper {
-            warn!(self.log, "new ZooKeeper settings take effect with the next start");
-        }
-        info!(self.log, "the configuration has changed");
-        self.web_settings.set(&loaded.config.builder_webapp);
-        let old = std::mem::replace(&mut self.config, Arc::new(loaded.config));
+        self.web_settings.set(&config.builder_webapp);
+        let old = std::mem::replace(&mut self.config, Arc::new(config));
         let touched = edit::touched(&old, &self.config, &mut self.state.failures);
         self.open_providers();
         match touched {
             Some(images) => self.state.dirty.extend(images),
             None => self.everything_is_dirty(),
-        }
-    }
-
-    pub(super) fn warn_of_oddities(&mut self, loaded: &Loaded) {
-        for warning in &loaded.warnings {
-            // Without its line, which changes with each edit above it.
-            if self.state.oddities.insert(warning.problem.to_string()) {
-                warn!(self.log, "something is odd about the configuration"; "problem" => %warning);
-            }
         }
     }
 

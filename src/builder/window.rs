@@ -15,7 +15,7 @@ use super::build_log::BuildLog;
 use super::failures::Attempt;
 use super::identity::Identity;
 use super::manager::NodePoolBuilder;
-use crate::config::{BuilderWebApp, Config};
+use crate::config::{BuilderWebApp, Config, Refused};
 use crate::host_name::HostName;
 use crate::model::now;
 use crate::window::{Asker, Followed, NoAnswer};
@@ -100,6 +100,8 @@ pub struct View {
     pub setbacks: Vec<Setback>,
     /// What has failed since the start.
     pub failed: FailureCounts,
+    /// Whether the configuration files are refused as they are.
+    pub refused: Option<Refused>,
 }
 
 /// A build that is with a worker.
@@ -228,6 +230,7 @@ impl NodePoolBuilder {
             },
             setbacks: self.state.failures.standing().map(setback).collect(),
             failed: self.state.failure_counts.clone(),
+            refused: self.reload.refused(),
         }
     }
 }

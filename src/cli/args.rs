@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::arguments::FileArguments;
 
-/// Ask and order: the images, builds and uploads of Zuul's Nodepool.
+/// Ask and order: the images and uploads, nodes and node requests of Zuul's Nodepool.
 #[derive(Debug, Parser)]
 #[command(name = "nodepool", version, disable_help_subcommand = true)]
 pub(super) struct Arguments {
@@ -159,7 +159,7 @@ pub(super) enum Command {
     /// Marks the node; its launcher then deletes it. Waits up to five seconds for the node's lock, which whoever
     /// uses the node has.
     Delete {
-        /// The node as `list` shows it
+        /// The node as `list` shows it, with or without its leading zeros
         id: String,
         /// Delete it from here, at its provider first
         ///
@@ -172,7 +172,7 @@ pub(super) enum Command {
     ///
     /// Waits up to five seconds for the node's lock, which whoever uses the node has.
     Hold {
-        /// The node as `list` shows it
+        /// The node as `list` shows it, with or without its leading zeros
         id: String,
     },
 

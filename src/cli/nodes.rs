@@ -75,8 +75,15 @@ fn read(nodes: &Nodes, id: &str) -> Result<(NodeRecord, i32), Failure> {
     found.map_err(|error: RecordError| Failure::because(format!("the node {id} cannot be read: {error}")))
 }
 
+/// The id of a node that was given without its leading zeros, as people read it out.
+fn whole(id: &str) -> String {
+    let is_number = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number { format!("{id:0>10}") } else { id.to_owned() }
+}
+
 /// Puts a node into a state that its launcher acts upon, and shows it.
 pub(super) fn mark(connection: &Connection, id: &str, state: NodeState) -> Result<(), Failure> {
+    let id = &*whole(id);
     let mut held = Held::take(connection, id)?;
     held.write_state(id, state)?;
     drop(held.lock);
@@ -92,6 +99,7 @@ pub(super) fn delete_now(
     id: &str,
     log: &Logger,
 ) -> Result<(), Failure> {
+    let id = &*whole(id);
     let (record, _) = read(&connection.nodes(), id)?;
     let name = record.provider.as_deref().unwrap_or_default();
     let Some(provider) = config.providers.get(name) else {

@@ -14,7 +14,7 @@ use super::leader::Candidate;
 use super::manager::{Launcher, Own, Stopped, Trees};
 use super::shared::Shared;
 use super::window::Window;
-use crate::config::{ConfigFiles, ConfigWatch, Loaded};
+use crate::config::{ConfigFiles, ConfigWatch, Loaded, Reload};
 use crate::host_name::HostName;
 use crate::stats::Stats;
 use crate::window::Followed;
@@ -93,7 +93,7 @@ impl NodepoolLauncherApp {
             stop: stop.token().stops().first().ok_or("cannot start: no stop channel")?.clone(),
         };
         let keys: Arc<dyn KeyScan> = Arc::new(SshKeyScan);
-        let mut launcher = Launcher {
+        let launcher = Launcher {
             config: Arc::new(loaded.config.clone()),
             hostname,
             session,
@@ -108,10 +108,10 @@ impl NodepoolLauncherApp {
             keys,
             stats,
             web_settings,
+            reload: Reload::new(&loaded, log),
             log: log.clone(),
             own: Own::default(),
         };
-        launcher.warn_of_oddities(&loaded);
         let (running, ended) = bounded(0);
         let thread = spawn("launcher", "launcher", move || {
             // Dropped at the end of the thread, however it ends.

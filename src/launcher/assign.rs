@@ -1,7 +1,7 @@
 //! What a pool makes of a node request: takes it, declines it, leaves it to another pool, or waits. A pure function of
 //! what is known; whoever carries its verdict out looks again under the request's lock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use nodepool_drivers::api::{LabelImage, PoolSettings, Resources};
@@ -22,6 +22,19 @@ pub struct ProviderFacts {
     pub unready: Vec<(String, String)>,
     /// Where nodes may run.
     pub zones: Vec<String>,
+    /// What it does not tell of the rest.
+    pub remarks: BTreeSet<Remark>,
+}
+
+/// Something that a provider does not tell, or tells the worst of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Remark {
+    /// What is unknown or wrong, as a sentence.
+    pub what: &'static str,
+    /// The pool and label that it is about.
+    pub of: Option<(String, String)>,
+    /// What the provider says.
+    pub reason: String,
 }
 
 impl ProviderFacts {

@@ -2,6 +2,7 @@
 //! [`still`] again under the node's lock.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::world::{Node, World};
 use crate::config::{Label, LauncherConfig};
@@ -23,6 +24,18 @@ pub enum Why {
     HeldTooLong,
     /// It is not needed, and its room is.
     MakeRoom,
+}
+
+/// As the end of a sentence about a node.
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Abandoned => "nobody has it any more",
+            Self::TooOld => "it has been ready for longer than its max-ready-age",
+            Self::HeldTooLong => "it has been held for long enough",
+            Self::MakeRoom => "nobody needs it, and others need its room",
+        })
+    }
 }
 
 /// What a decision depends on besides the node.

@@ -1,32 +1,24 @@
-//! What the workers of a provider do, as values: work for node requests, deletions of nodes, and looks at the provider.
+//! What the workers of a provider do, as values: work for node requests, and deletions of nodes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use nodepool_drivers::api::{self, CallContext, Error, Instance, LabelImage, metadata};
+use nodepool_drivers::api::CallContext;
 use nodepool_threads::{Job, StopSource, StopToken, activity_within, crash_point};
-use slog::{Logger, debug, info, o, warn};
+use slog::{Logger, info, o, warn};
 
 use super::allot::{Allotments, Promise};
-use super::assign::{ProviderFacts, Reason};
+use super::assign::Reason;
 use super::cleaner::{Rules, Why, still};
 use super::handler::{Handler, Step, decline_untaken};
 use super::launch::{Launch, LaunchEnd};
-use super::metrics;
 use super::shared::Tools;
 use super::world::Node;
 use crate::model::{NodeState, now};
-use crate::zk::{Generation, ListedNode, Nodes, ZkError};
+use crate::zk::{ListedNode, Nodes, ZkError};
 
 /// How long a provider may take to delete a node. What takes longer is tried again, after those that wait.
 const DELETE_LIMIT: Duration = Duration::from_secs(120);
-/// How long a provider may take to say how it stands.
-const SURVEY_LIMIT: Duration = Duration::from_secs(300);
-/// How long it may take to remove what deletions have left.
-const CLEAN_UP_LIMIT: Duration = Duration::from_secs(120);
-/// How long it may take to delete an instance without a node, and all of them: the next look goes on with them.
-const LEAKED_LIMIT: Duration = Duration::from_secs(20);
-const ALL_LEAKED_LIMIT: Duration = Duration::from_secs(60);
 
 /// A piece of work for a node request.
 pub(super) struct Work {
@@ -177,8 +169,9 @@ impl Deletion {
         {
             return Ok(Deleted::NotNow);
         }
-        info!(log, "deleting the node"; "state" => %record.state, "because" => ?self.why,
-            "id" => record.external_id(), "request" => &record.allocated_to);
+        info!(log, "deleting the node"; "state" => %record.state, "because" => %self.why,
+            "id" => record.external_id().unwrap_or("none"),
+            "request" => record.allocated_to.as_deref().unwrap_or("none"));
         if record.state != NodeState::Deleting {
             record.set_state(NodeState::Deleting);
             nodes.write(id, &record, version)?;
@@ -195,140 +188,5 @@ impl Deletion {
         crash_point("instance-deleted");
         Nodes::delete(id, lock)?;
         Ok(Deleted::Gone)
-    }
-}
-
-/// A look at the provider: its limits, what its labels need, and what others have left there.
-pub(super) struct Survey {
-    pub(super) tools: Arc<Tools>,
-    /// In which session what others have left is removed. `None`: it stays, because nodes wait to be launched for how the
-    /// provider stands, or it cannot be told yet what belongs to nobody.
-    pub(super) generation: Option<Generation>,
-}
-
-impl Job for Survey {
-    type Outcome = Result<ProviderFacts, String>;
-
-    fn describe(&self) -> String {
-        format!("looking at the provider {}", self.tools.name)
-    }
-
-    fn run(&mut self, stop: &StopToken) -> Self::Outcome {
-        let (facts, instances) =
-            self.look(&self.within(stop, SURVEY_LIMIT)).map_err(|error| error.to_string())?;
-        if self.generation.is_none() {
-            return Ok(facts);
-        }
-        self.clean_up(&self.within(stop, CLEAN_UP_LIMIT));
-        self.delete_leaked(&self.within(stop, ALL_LEAKED_LIMIT), instances);
-        Ok(facts)
-    }
-}
-
-impl Survey {
-    fn within(&self, stop: &StopToken, limit: Duration) -> CallContext {
-        CallContext { stop: stop.deadline_in(limit), log: self.tools.log.clone() }
-    }
-
-    /// How the provider stands, and all that runs there.
-    fn look(&self, call: &CallContext) -> Result<(ProviderFacts, Vec<Instance>), Error> {
-        let tools = &self.tools;
-        let Some((cloud, settings)) = tools.provider.nodes().zip(tools.config.nodes()) else {
-            return Ok(Default::default());
-        };
-        let mut facts = ProviderFacts { zones: self.zones(call, cloud), ..ProviderFacts::default() };
-        for pool in settings.pools.values() {
-            for label in pool.labels.values() {
-                let key = (pool.name.clone(), label.name.clone());
-                match cloud.needs(call, pool, &label.name) {
-                    Ok(needs) => _ = facts.needs.insert(key.clone(), needs),
-                    Err(error) => {
-                        warn!(call.log, "what a label needs is unknown"; "pool" => &pool.name, "label" => &label.name, "reason" => %error);
-                    }
-                }
-                if matches!(label.image, LabelImage::Disk(_)) {
-                    continue;
-                }
-                match cloud.label_ready(call, pool, &label.name) {
-                    Ok(true) => {}
-                    Ok(false) => facts.unready.push(key),
-                    Err(error) => {
-                        warn!(call.log, "whether a label can be launched is unknown"; "label" => &label.name, "reason" => %error);
-                        facts.unready.push(key);
-                    }
-                }
-            }
-        }
-        facts.limits = cloud.limits(call)?;
-        let instances = cloud.list(call)?;
-        for instance in &instances {
-            if instance.metadata.get(metadata::PROVIDER_NAME) != Some(&tools.name) {
-                facts.limits.lower_by(&instance.resources);
-            }
-        }
-        Ok((facts, instances))
-    }
-
-    /// The zones, or those that were told the last time.
-    fn zones(&self, call: &CallContext, cloud: &dyn api::Nodes) -> Vec<String> {
-        cloud.zones(call).unwrap_or_else(|error| {
-            warn!(call.log, "the provider does not tell its zones"; "reason" => %error);
-            let state = self.tools.shared.lock();
-            state.facts.get(&self.tools.name).map(|facts| facts.zones.clone()).unwrap_or_default()
-        })
-    }
-
-    fn clean_up(&self, call: &CallContext) {
-        match self.tools.provider.nodes().map(|cloud| cloud.clean_up(call)) {
-            None => {}
-            Some(Ok(cleaned)) => metrics::cleaned_up(&self.tools, cleaned),
-            Some(Err(error)) => warn!(call.log, "cannot clean up at the provider"; "reason" => %error),
-        }
-    }
-
-    /// Deletes the instances whose nodes have no record any more. Each record is older than its instance, so one that
-    /// is not there now is gone.
-    fn delete_leaked(&self, call: &CallContext, instances: Vec<Instance>) {
-        let tools = &self.tools;
-        let ours = |instance: &Instance| instance.metadata.get(metadata::PROVIDER_NAME) == Some(&tools.name);
-        let mut nodes: Vec<_> = {
-            let state = tools.shared.lock();
-            if !state.complete {
-                return;
-            }
-            let of_node = |instance: Instance| {
-                let node = instance.metadata.get(metadata::NODE_ID)?.clone();
-                Some((instance.external_id, node))
-            };
-            let unknown = |(_, node): &(String, String)| !state.world.nodes().contains_key(node);
-            instances.into_iter().filter(ours).filter_map(of_node).filter(unknown).collect()
-        };
-        // Those that cannot be deleted must not always come before the others.
-        fastrand::shuffle(&mut nodes);
-        for (external_id, node) in nodes {
-            if call.stop.check().is_err() {
-                return;
-            }
-            // The copy of the tree may be behind.
-            match tools.nodes.exists(&node) {
-                Ok(false) => {}
-                Ok(true) => continue,
-                Err(error) => {
-                    debug!(call.log, "cannot look for leaked instances"; "reason" => %error);
-                    return;
-                }
-            }
-            warn!(call.log, "deleting an instance without a node"; "id" => &external_id, "node" => &node);
-            match tools
-                .provider
-                .nodes()
-                .map(|cloud| cloud.delete(&self.within(&call.stop, LEAKED_LIMIT), &external_id))
-            {
-                Some(Err(error)) => {
-                    warn!(call.log, "an instance without a node cannot be deleted"; "id" => &external_id, "reason" => %error);
-                }
-                _ => metrics::leaked_instance(tools),
-            }
-        }
     }
 }

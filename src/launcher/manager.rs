@@ -28,7 +28,7 @@ use super::provider_worker::ProviderWorker;
 use super::shared::{Shared, State, Tools};
 use super::standing::Keeper;
 use super::world::{Kind, Node};
-use crate::config::{Config, ConfigError, Loaded, WebApp, same_provider};
+use crate::config::{Config, ConfigError, Loaded, Reload, WebApp, same_provider};
 use crate::model::RequestState;
 use crate::stats::Stats;
 use crate::window::Followed;
@@ -104,6 +104,7 @@ pub(super) struct Launcher {
     pub(super) keys: Arc<dyn KeyScan>,
     pub(super) stats: Stats,
     pub(super) web_settings: Followed<WebApp>,
+    pub(super) reload: Reload,
     pub(super) log: Logger,
     pub(super) own: Own,
 }
@@ -130,9 +131,10 @@ pub(super) struct Own {
     /// Those of our own requests that were not there when they were looked for last.
     unseen: BTreeSet<String>,
     stock_pauses: BTreeMap<String, Instant>,
+    /// The labels for stock that no pool can launch yet.
+    bare: BTreeSet<String>,
     reopen: Option<Instant>,
     generation: Option<Generation>,
-    oddities: BTreeSet<String>,
     damaged: BTreeSet<(String, String)>,
     leads: bool,
     stats_due: Option<Instant>,
@@ -285,6 +287,13 @@ impl Launcher {
         info!(self.log, "stopped");
         if unclean == 0 { Stopped::Clean } else { Stopped::Overdue }
     }
+}
+
+/// Whether it is known of the provider that one of its pools has this label, but not what it boots from.
+fn lacks_image(state: &State, tools: &Tools, label: &str) -> bool {
+    let Some(facts) = state.facts(&tools.name).filter(|_| tools.keeper.is_none()) else { return false };
+    let mut pools = tools.pools().into_iter().filter(|pool| pool.labels.contains_key(label));
+    pools.any(|pool| !label_ready(&state.world, &tools.name, pool, &facts, label))
 }
 
 /// Whether a pool of the provider could launch a node of this label.

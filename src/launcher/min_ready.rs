@@ -17,7 +17,7 @@ pub fn missing(
     world: &World,
     labels: &BTreeMap<String, Label>,
     made: &BTreeMap<String, String>,
-    can_launch: impl Fn(&str) -> bool,
+    mut can_launch: impl FnMut(&str) -> bool,
 ) -> BTreeMap<String, u64> {
     let mut coming: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (id, label) in made {

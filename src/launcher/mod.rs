@@ -4,7 +4,7 @@
 //! copies of ZooKeeper's tree, has nodes kept in stock (`min_ready`, by `errands`), and runs a thread for each provider.
 //! That one (`provider_worker`) owns the handlers of the requests that its pools serve: it asks `assign` about each new
 //! request and `cleaner` about each node, and hands `jobs` to its workers: requests (`handler`), launches (`launch`),
-//! deletions, looks at the provider. Whether a new node answers is found out by [`key_scan`]; [`standing`] has the nodes
+//! deletions; a `survey` looks at the provider. Whether a new node answers is found out by [`key_scan`]; [`standing`] has the nodes
 //! of machines that stand there already. What is decided and not to be seen yet is in the `ledger`; what
 //! goes on stands on the `board`, and others see it through the `window`.
 
@@ -29,6 +29,7 @@ mod offer;
 mod provider_worker;
 mod shared;
 pub mod standing;
+mod survey;
 mod window;
 mod world;
 

@@ -1,11 +1,10 @@
 //! What the machines of a pool have to give away. Their nodes are not made on demand: a request gets ready ones or waits,
 //! and what one label is short of is nothing to the requests for another. Pure.
 
-use std::collections::BTreeSet;
-
-use nodepool_drivers::api::{Machine, MachineId};
+use nodepool_drivers::api::Machine;
 
 use super::ledger::Ledger;
+use super::standing::Away;
 use super::world::World;
 use crate::model::NodeState;
 
@@ -21,18 +20,18 @@ struct Place<'a> {
     labels: &'a [String],
     /// How many nodes it has when nobody uses any.
     slots: u32,
-    /// Whether it did not answer when it was last looked at.
+    /// Whether it could not be used when it was last looked at.
     is_away: bool,
 }
 
 impl<'a> Offer<'a> {
-    /// What a pool has to give away now; `machines` are all of its provider, and those that are `away` do not answer.
+    /// What a pool has to give away now; `machines` are all of its provider, and those that are `away` cannot be used.
     pub fn of(
         world: &World,
         ledger: &Ledger,
         (provider, pool): (&str, &str),
         machines: &'a [Machine],
-        away: &BTreeSet<MachineId>,
+        away: &Away,
     ) -> Self {
         let free = world
             .ready()
@@ -40,7 +39,7 @@ impl<'a> Offer<'a> {
         let place = |machine: &'a Machine| Place {
             labels: &machine.labels,
             slots: machine.slots,
-            is_away: away.contains(&machine.identity()),
+            is_away: away.contains_key(&machine.identity()),
         };
         let machines = machines.iter().filter(|machine| machine.pool == pool);
         Self {
@@ -223,7 +222,7 @@ mod tests {
         world.set_node("6", Some(ready()), false);
         let mut ledger = Ledger::default();
         ledger.claim("6", None);
-        let mut offer = Offer::of(&world, &ledger, ("p", "main"), &[], &BTreeSet::new());
+        let mut offer = Offer::of(&world, &ledger, ("p", "main"), &[], &Away::new());
         assert_eq!(offer.choose(&words("a")), Some(words("1")));
         offer.give(&words("1"));
         assert_eq!(offer.choose(&words("a")), None);
@@ -251,7 +250,7 @@ mod tests {
         ] {
             let world = world(nodes);
             let shown = format!("{nodes:?} of {} machines, {waits}", machines.len());
-            let free = Offer::of(&world, &Ledger::default(), ("p", "main"), &[], &BTreeSet::new()).free;
+            let free = Offer::of(&world, &Ledger::default(), ("p", "main"), &[], &Away::new()).free;
             let mut offer = Offer { free, machines };
             offer.set_aside(&words(waits), &world, "p", "main");
             assert_eq!(offer.choose(&words(then)), expected.map(words), "{shown}");

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 use nodepool_threads::{Finished, Pool, StopSource, Thread, activity_within, spawn};
-use slog::{Logger, error, info, warn};
+use slog::{Logger, debug, error, info, warn};
 
 use inbox::{Event, Inbox};
 
@@ -24,9 +24,10 @@ use super::allot::{Promise, allot, allot_offered};
 use super::assign::{Verdict, View, Wait, verdict};
 use super::cleaner::{Rules, Why, garbage, oldest_unused};
 use super::handler::{Handler, Short, Step, tell_of};
-use super::jobs::{Deleted, Deletion, Outcome, Survey, Task, Work};
+use super::jobs::{Deleted, Deletion, Outcome, Task, Work};
 use super::metrics;
 use super::shared::{State, Tools};
+use super::survey::Survey;
 use super::world::Node;
 use crate::model::{NodeState, now};
 use crate::zk::{Description, Generation, Membership, PoolDescription, Session};
@@ -174,6 +175,8 @@ struct Worker {
     deleting: BTreeMap<String, String>,
     put_off: BTreeMap<String, (Instant, u32)>,
     surveying: bool,
+    /// Why the provider has not said the last time how it stands, if it has not.
+    mute: Option<String>,
     next_survey: Instant,
     next_ages: Instant,
     next_full_look: Instant,
@@ -220,6 +223,7 @@ impl Worker {
             deleting: BTreeMap::new(),
             put_off: BTreeMap::new(),
             surveying: false,
+            mute: None,
             next_survey: Instant::now(),
             next_ages: Instant::now(),
             next_full_look: Instant::now(),

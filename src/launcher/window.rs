@@ -3,16 +3,19 @@
 //! A [`Window`] asks the launcher thread, which answers within a moment because it makes no call that could block, and reads
 //! copies of the trees. Nothing is prepared for anybody: a question that nobody asks costs nothing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 use nodepool_drivers::api::{PoolSettings, Resources};
 use nodepool_threads::Waker;
 
+use super::assign::label_ready;
 use super::board::Goings;
 use super::manager::{Launcher, Trees};
 use super::shared::{State, Tools};
-use crate::config::{Config, WebApp};
+use super::standing::Away;
+use crate::config::{Config, Refused, WebApp};
 use crate::host_name::HostName;
 use crate::model::now;
 use crate::window::{Asker, Followed, NoAnswer};
@@ -97,6 +100,8 @@ pub struct View {
     pub tenants: Vec<(String, Room)>,
     /// What goes on.
     pub goings: Goings,
+    /// Whether the configuration files are refused as they are.
+    pub refused: Option<Refused>,
 }
 
 /// What is used of what there may be.
@@ -121,8 +126,8 @@ pub struct ProviderView {
     pub room: Room,
     /// Its pools, in the order in which they may choose.
     pub pools: Vec<PoolView>,
-    /// Those of its machines that do not answer.
-    pub away: Vec<String>,
+    /// Those of its machines that cannot be used, by what they do instead.
+    pub away: BTreeMap<&'static str, Vec<String>>,
 }
 
 /// A pool.
@@ -138,6 +143,8 @@ pub struct PoolView {
     pub room: Room,
     /// Whether a request waits for room in it.
     pub paused: bool,
+    /// Those of its labels that cannot be launched: what they boot from is not at the provider.
+    pub bare: Vec<String>,
 }
 
 impl Launcher {
@@ -158,6 +165,7 @@ impl Launcher {
             leads: self.leads(),
             tenants: state.tenants.iter().map(tenant).collect(),
             goings: state.board.copy(),
+            refused: self.reload.refused(),
             providers,
         }
     }
@@ -166,12 +174,18 @@ impl Launcher {
 fn provider(state: &State, tools: &Tools) -> ProviderView {
     let facts = state.facts(&tools.name);
     let used = |pool: Option<&str>| state.ledger.used(&state.world, &tools.name, pool);
+    let bare = |pool: &PoolSettings| {
+        let (Some(facts), None) = (&facts, &tools.keeper) else { return Vec::new() };
+        let is_bare = |label: &&String| !label_ready(&state.world, &tools.name, pool, facts, label);
+        pool.labels.keys().filter(is_bare).cloned().collect()
+    };
     let pool = |pool: &PoolSettings| {
         let id = tools.id(&pool.name).to_owned();
         PoolView {
             name: pool.name.clone(),
             labels: pool.labels.keys().cloned().collect(),
             room: Room { used: used(Some(&pool.name)), limits: pool.limits.clone() },
+            bare: bare(pool),
             paused: state.world.pools().any(|there| there.id == id && there.paused),
             id,
         }
@@ -180,8 +194,19 @@ fn provider(state: &State, tools: &Tools) -> ProviderView {
         name: tools.name.clone(),
         answered: facts.is_some(),
         concurrency: tools.concurrency(),
-        room: Room { used: used(None), limits: facts.map(|facts| facts.limits.clone()).unwrap_or_default() },
+        room: Room {
+            used: used(None),
+            limits: facts.as_ref().map(|facts| facts.limits.clone()).unwrap_or_default(),
+        },
         pools: tools.pools().into_iter().map(pool).collect(),
-        away: tools.keeper.iter().flat_map(|keeper| keeper.away()).map(|id| id.to_string()).collect(),
+        away: tools.keeper.as_ref().map(|keeper| by_reason(keeper.away())).unwrap_or_default(),
     }
+}
+
+fn by_reason(away: Away) -> BTreeMap<&'static str, Vec<String>> {
+    let mut by_reason: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (machine, what) in away {
+        by_reason.entry(what).or_default().push(machine.to_string());
+    }
+    by_reason
 }

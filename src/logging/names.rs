@@ -8,7 +8,7 @@ use nodepool_drivers::api::nearest;
 use slog::Record;
 
 /// All loggers that log anything.
-const LOGGERS: [&str; 48] = [
+const LOGGERS: [&str; 50] = [
     "nodepool.builder.abandoned",
     "nodepool.builder.app",
     "nodepool.builder.build_worker",
@@ -19,6 +19,7 @@ const LOGGERS: [&str; 48] = [
     "nodepool.builder.providers",
     "nodepool.builder.upload_worker",
     "nodepool.config.directories",
+    "nodepool.config.reload",
     "nodepool.daemon.program",
     "nodepool.daemon.stack_dump",
     "nodepool.daemon.stop_limit",
@@ -48,6 +49,7 @@ const LOGGERS: [&str; 48] = [
     "nodepool.launcher.provider_worker.stop",
     "nodepool.launcher.standing.keeper",
     "nodepool.launcher.standing.working",
+    "nodepool.launcher.survey",
     "nodepool.logging",
     "nodepool.panic",
     "nodepool.stack_dump",

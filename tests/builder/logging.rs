@@ -177,7 +177,8 @@ fn a_daemon_in_the_background_logs_where_it_is_told() {
 }
 
 /// Loggers that speak of something else than an image, with the keys that they have nevertheless.
-const OF_NO_BUILD: [(&str, &[&str]); 7] = [
+const OF_NO_BUILD: [(&str, &[&str]); 8] = [
+    ("nodepool.config.reload", &[]),
     ("nodepool.daemon.program", &[]),
     ("nodepool.zk.supervisor", &[]),
     ("nodepool.zk.membership", &[]),

@@ -86,9 +86,10 @@ fn delete_and_hold_mark_a_node_under_its_lock_and_show_it() {
     let zk = sandbox.zk();
     put_data(&zk);
     let path = format!("{NODES}/0000000002");
-    for (command, state) in [("hold", "hold"), ("delete", "deleting")] {
+    // With and without leading zeros.
+    for (command, id, state) in [("hold", "2", "hold"), ("delete", "0000000002", "deleting")] {
         let mut expected = zk.get_json(&path).unwrap();
-        let table = sandbox.nodepool(&[command, "0000000002"]).ok();
+        let table = sandbox.nodepool(&[command, id]).ok();
         assert!(table.contains(&format!("| {state} ")) && table.lines().count() == 5, "{table}");
         let record = zk.get_json(&path).unwrap();
         assert!(record["state_time"].as_f64().unwrap() > ago(60), "{record}");

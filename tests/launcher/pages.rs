@@ -289,3 +289,32 @@ fn hostile_records_stay_text_and_ports_with_secrets_are_not_shown() {
         assert!(!get(web, path).body.contains("hunter2"), "{path}");
     }
 }
+
+#[test]
+fn a_refused_configuration_and_labels_that_cannot_be_launched_are_on_the_page() {
+    let sandbox = Sandbox::new("launcher-pages-refused-config");
+    let images = "diskimages: [{name: debian, formats: [qcow2]}]\nimages-dir: /nowhere\n";
+    let labels = "[{name: a, cloud-image: cloud}, {name: b, diskimage: debian}]";
+    let pool = format!("      - {{name: main, host-key-checking: false, labels: {labels}}}\n");
+    let cloud = provider("cloud", "", "    diskimages: [{name: debian}]\n", &[pool]);
+    let good = format!("{images}{}", body(&["a", "{name: b, min-ready: 1}"], &[cloud]));
+    sandbox.write_body(&good);
+    let launcher = sandbox.launcher(&[]);
+    ready_pages(&launcher);
+    let page = words(&wait_page(&launcher, "/", "what they boot from is not there"));
+    assert!(page.contains("not launched, as what they boot from is not there: b"), "{page}");
+    assert!(!page.contains("refused"), "{page}");
+    launcher.wait_log("no ready nodes of a label", SOON);
+    // An unknown key is no reason.
+    sandbox.write_body(&good.replace("min-ready: 1", "min-ready: x, max-redy-age: 1"));
+    let page = words(&wait_page(&launcher, "/", "refused"));
+    assert!(
+        page.contains("refused for") && page.contains("with an error: the last good one is in force"),
+        "{page}"
+    );
+    assert_eq!(launcher.log().matches("the new configuration is refused").count(), 1);
+    sandbox.write_body(&good);
+    launcher.wait_until("an end of that on the page", SOON, || {
+        (!get(launcher.web(), "/").body.contains("refused")).then_some(())
+    });
+}

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::support::Signal;
 
 fn two(test: &str, first: &str, second: &str) -> Sandbox<'static> {
     let sandbox = Sandbox::new(&format!("launcher-{test}"));
@@ -103,4 +104,26 @@ fn a_pool_that_leaves_a_provider_is_registered_no_more() {
         registered(1);
         write(&both);
     }
+}
+
+#[test]
+fn a_cloud_that_cannot_be_reached_is_warned_of_once() {
+    let sandbox = Sandbox::new("launcher-unreachable");
+    // Nobody listens there.
+    let auth = "{auth_url: 'http://127.0.0.1:1/v3', username: u, password: p, project_name: p, \
+         user_domain_name: d, project_domain_name: d}";
+    sandbox.replace("clouds.yaml", &format!("clouds: {{far: {{auth: {auth}}}}}"));
+    let pools = "[{name: main, labels: [{name: a, cloud-image: i, min-ram: 1}, {name: b, cloud-image: i, min-ram: 2}]}]";
+    let far =
+        format!("  - {{name: far, cloud: far, rate: 0.01, cloud-images: [{{name: i}}], pools: {pools}}}\n");
+    sandbox.write_body(&body(&["{name: a, min-ready: 1}", "b"], &[far]));
+    let mut command = sandbox.launcher_command(&[]);
+    command.env("OS_CLIENT_CONFIG_FILE", sandbox.path("clouds.yaml"));
+    let launcher = sandbox.spawn(&command);
+    launcher.wait_log("the provider still does not say how it stands", SOON);
+    launcher.signal(Signal::TERM);
+    assert!(launcher.wait_exit(SOON).success());
+    let log = launcher.log();
+    let warnings: Vec<_> = log.lines().filter(|line| line.contains(" WARN ")).collect();
+    assert!(warnings.len() == 1 && warnings[0].contains("Connection refused"), "{warnings:#?}");
 }

@@ -198,15 +198,17 @@ fn retry_after(reply: &Reply) -> Option<Duration> {
 }
 
 fn tell(log: &Logger, request: &Request<'_>, answer: &Result<Reply, Failed>, pause: Duration) {
-    let why = match answer {
-        Ok(reply) => text::reason(reply.status),
-        Err(Failed::Unreached(why) | Failed::Broken(why)) => why.clone(),
-        Err(Failed::Interrupted(_) | Failed::Source(_)) => String::new(),
+    let (what, why) = match answer {
+        Ok(reply) => ("the cloud puts a call off", text::reason(reply.status)),
+        Err(Failed::Unreached(why) | Failed::Broken(why)) => {
+            ("a call has not reached the cloud", why.clone())
+        }
+        Err(Failed::Interrupted(_) | Failed::Source(_)) => ("a call was not made", String::new()),
     };
     let request = format!("{} {}", request.method, request.path());
     if pause > Duration::from_secs(5) {
-        info!(log, "the cloud puts a call off"; "call" => request, "reason" => why, "again in s" => pause.as_secs());
+        info!(log, "{what}, it is made again"; "call" => request, "reason" => why, "again in s" => pause.as_secs());
     } else {
-        debug!(log, "a call is made again"; "call" => request, "reason" => why, "after ms" => pause.as_millis() as u64);
+        debug!(log, "{what}, it is made again"; "call" => request, "reason" => why, "again in ms" => pause.as_millis() as u64);
     }
 }

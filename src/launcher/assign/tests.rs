@@ -1,12 +1,12 @@
 //! The verdicts, as tables.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nodepool_drivers::api::{Machine, PoolLabel};
 use serde_json::json;
 
 use super::*;
+use crate::launcher::standing::Away;
 use crate::launcher::world::Node;
 use crate::launcher::world::testing::{node, pool, request};
 use crate::model::NodeState;
@@ -299,7 +299,7 @@ fn a_pool_of_machines_gives_what_is_free_and_otherwise_has_requests_wait_without
         let label = settings.labels["a"].clone();
         settings.labels = ["a", "b", "x"].map(|name| (name.to_owned(), label.clone())).into();
         let ledger = Ledger::default();
-        let offer = Offer::of(&world, &ledger, ("p", "main"), &machines, &BTreeSet::new());
+        let offer = Offer::of(&world, &ledger, ("p", "main"), &machines, &Away::new());
         let tenants = BTreeMap::from([("t".to_owned(), [("instances", 1)].into_iter().collect())]);
         let view = View {
             world: &world,

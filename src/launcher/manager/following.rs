@@ -5,32 +5,10 @@ use crate::model::now;
 
 impl Launcher {
     pub(super) fn take_config(&mut self, change: Result<Box<Loaded>, ConfigError>) {
-        let loaded = match change {
-            Ok(loaded) => *loaded,
-            Err(error) => {
-                for problem in error.problems() {
-                    error!(self.log, "the new configuration is refused, the last good one stays"; "problem" => %problem);
-                }
-                return;
-            }
-        };
-        self.warn_of_oddities(&loaded);
-        if loaded.config.zookeeper != self.config.zookeeper {
-            warn!(self.log, "new ZooKeeper settings take effect with the next start");
-        }
-        info!(self.log, "the configuration has changed");
-        self.config = Arc::new(loaded.config);
+        let Some(config) = self.reload.take(change, &self.config) else { return };
+        self.config = Arc::new(config);
         self.web_settings.set(&self.config.launcher.webapp);
         self.follow_config();
-    }
-
-    pub(in super::super) fn warn_of_oddities(&mut self, loaded: &Loaded) {
-        for warning in &loaded.warnings {
-            // Without its line, which changes with each edit above it.
-            if self.own.oddities.insert(warning.problem.to_string()) {
-                warn!(self.log, "something is odd about the configuration"; "problem" => %warning);
-            }
-        }
     }
 
     /// Starts, changes and stops providers as the configuration says.

@@ -56,14 +56,25 @@ impl Launcher {
         if self.config.launcher.labels.values().all(|label| label.min_ready == 0) {
             return;
         }
+        let mut bare = BTreeSet::new();
         let missing = {
             let state = self.shared.lock();
+            let any = |label: &str, is: fn(&State, &Tools, &str) -> bool| {
+                self.open_providers().any(|tools| is(&state, tools, label))
+            };
             let can_launch = |label: &str| {
-                !self.own.stock_pauses.contains_key(label)
-                    && self.own.workers.values().any(|worker| can_launch(&state, &worker.tools, label))
+                let can = any(label, can_launch);
+                if !can && any(label, lacks_image) {
+                    bare.insert(label.to_owned());
+                }
+                can && !self.own.stock_pauses.contains_key(label)
             };
             min_ready::missing(&state.world, &self.config.launcher.labels, &self.own.made, can_launch)
         };
+        for label in bare.difference(&self.own.bare) {
+            info!(self.log, "no ready nodes of a label: what they boot from is at none of its providers yet"; "label" => label);
+        }
+        self.own.bare = bare;
         for (label, count) in missing {
             let making = self.own.making.entry(label.clone()).or_default();
             let more = count.saturating_sub(*making);

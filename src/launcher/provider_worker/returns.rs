@@ -120,15 +120,36 @@ impl Worker {
         let pause = match outcome {
             Ok(Ok(facts)) => {
                 let mut state = self.tools.shared.lock();
+                let known = state.facts(&self.tools.name);
+                for remark in facts
+                    .remarks
+                    .iter()
+                    .filter(|new| !known.as_ref().is_some_and(|known| known.remarks.contains(new)))
+                {
+                    let (pool, label) =
+                        remark.of.as_ref().map_or(("any", "any"), |(pool, label)| (pool, label));
+                    warn!(self.log, "{}", remark.what; "pool" => pool, "label" => label, "reason" => &remark.reason);
+                }
                 state.facts.insert(self.tools.name.clone(), Arc::new(facts));
                 state.board.set_trouble(&self.tools.name, None, now());
+                if self.mute.take().is_some() {
+                    info!(self.log, "the provider says again how it stands");
+                }
                 SURVEY_ROUND
             }
+            // Which has ended the look.
+            Ok(Err(_)) if self.stopping => SURVEY_ROUND,
             Ok(Err(why)) => {
-                warn!(self.log, "the provider does not say how it stands"; "reason" => why);
                 let mut state = self.tools.shared.lock();
                 let what = Some("it does not say how it stands");
                 state.board.set_trouble(&self.tools.name, what, now());
+                // Once for each reason, and not at each look.
+                if self.mute.as_ref() == Some(&why) {
+                    debug!(self.log, "the provider still does not say how it stands"; "reason" => &why);
+                } else {
+                    warn!(self.log, "the provider does not say how it stands"; "reason" => &why);
+                }
+                self.mute = Some(why);
                 SURVEY_AGAIN
             }
             Err(panicked) => {

@@ -28,7 +28,7 @@ pub(super) enum Work {
 
 pub(super) enum Outcome {
     /// What was seen, or why nothing.
-    Looked(Result<Seen, String>),
+    Looked(Result<Seen, Unusable>),
     /// A node was made or changed. What its record was, and what it is now.
     Written { node: String, before: Option<Box<NodeRecord>>, after: Box<NodeRecord> },
     /// Somebody else has the node now, or has changed it; his change will be heard of.
@@ -37,6 +37,18 @@ pub(super) enum Outcome {
     Failed(String),
     /// The stop came first.
     Stopped,
+}
+
+/// What most machines that cannot be used have in common.
+pub(super) const SILENT: &str = "does not answer";
+
+/// Why a machine cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unusable {
+    /// What it does, as the end of a sentence about it.
+    pub(super) what: &'static str,
+    /// All that is known of it.
+    pub(super) why: String,
 }
 
 impl Job for StandingJob {
@@ -107,14 +119,17 @@ impl StandingJob {
 
 enum Blind {
     Stopped,
-    Because(String),
+    Because(Unusable),
 }
 
 impl From<ScanError> for Blind {
     fn from(error: ScanError) -> Self {
         match error {
             ScanError::Stopped => Self::Stopped,
-            ScanError::TimedOut { .. } => Self::Because(error.to_string()),
+            // For how long it was tried stands in the configuration.
+            ScanError::TimedOut { target, why, .. } => {
+                Self::Because(Unusable { what: SILENT, why: format!("{target}: {why}") })
+            }
         }
     }
 }
@@ -136,10 +151,13 @@ fn look(machine: &Machine, stop: &StopToken) -> Result<Seen, Blind> {
     match machine.host_keys.iter().find(|key| has_host_keys(&machine.connection_type) && !keys.contains(key))
     {
         None => Ok(Seen { address, host_keys: keys }),
-        Some(key) => Err(Blind::Because(format!(
-            "it has not the host key that it is configured with ('host-key: {key}'), but {}",
-            keys.iter().map(|key| format!("'{key}'")).collect::<Vec<_>>().join(", ")
-        ))),
+        Some(key) => {
+            let shown = keys.iter().map(|key| format!("'{key}'")).collect::<Vec<_>>().join(", ");
+            Err(Blind::Because(Unusable {
+                what: "has other host keys than configured",
+                why: format!("it is configured with the host key '{key}', but has {shown}"),
+            }))
+        }
     }
 }
 

@@ -32,6 +32,9 @@ pub struct Keeper {
     _thread: Thread<()>,
 }
 
+/// Machines that cannot be used, with what they do instead, such as that one "does not answer".
+pub type Away = BTreeMap<MachineId, &'static str>;
+
 /// What the thread has to know, and what it has not heard yet.
 pub(super) struct News {
     /// The provider's nodes; `None` until the copy of the tree is complete.
@@ -40,8 +43,8 @@ pub(super) struct News {
     pub(super) machines: Arc<[Machine]>,
     /// Machines that did not answer when somebody else asked.
     pub(super) silent: BTreeSet<MachineId>,
-    /// Machines that did not answer the last time.
-    pub(super) away: BTreeSet<MachineId>,
+    /// Machines that could not be used the last time.
+    pub(super) away: Away,
     /// Whether it is to end.
     pub(super) stopping: bool,
 }
@@ -65,7 +68,7 @@ impl Keeper {
             nodes: None,
             machines: machines.into(),
             silent: BTreeSet::new(),
-            away: BTreeSet::new(),
+            away: Away::new(),
             stopping: false,
         };
         let news = Arc::new(Mutex::new("news of machines", news));
@@ -117,8 +120,8 @@ impl Keeper {
         matches!(self.ended.recv_deadline(deadline), Err(RecvTimeoutError::Disconnected))
     }
 
-    /// The machines that did not answer the last time: what they have is not to be waited for.
-    pub fn away(&self) -> BTreeSet<MachineId> {
+    /// The machines that could not be used the last time: what they have is not to be waited for.
+    pub fn away(&self) -> Away {
         self.news.lock().away.clone()
     }
 

@@ -16,6 +16,6 @@ mod plan;
 mod record;
 mod working;
 
-pub use keeper::Keeper;
+pub use keeper::{Away, Keeper};
 pub use plan::{Order, Plan, Seen, Sight, Sights, Why, plan};
 pub use record::LAUNCHER;

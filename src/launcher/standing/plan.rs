@@ -1,6 +1,7 @@
 //! What is to be done so that each machine has its nodes: a decision without threads, clocks or I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -55,6 +56,17 @@ pub enum Why {
     TooMany,
     /// Its machine does not answer.
     Silent,
+}
+
+/// As the end of a sentence about a node.
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotConfigured => "its machine is not configured any more",
+            Self::TooMany => "its machine has more nodes than it may",
+            Self::Silent => "its machine cannot be used",
+        })
+    }
 }
 
 /// Something to do. None of it may be done to a node that has been locked or given away meanwhile.

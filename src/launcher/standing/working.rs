@@ -10,8 +10,8 @@ use nodepool_drivers::api::{Machine, MachineId};
 use nodepool_threads::{Finished, Mutex, Panicked, Pool, activity_within};
 use slog::{Logger, debug, error, info, warn};
 
-use super::job::{Outcome, StandingJob, Work};
-use super::keeper::News;
+use super::job::{Outcome, SILENT, StandingJob, Unusable, Work};
+use super::keeper::{Away, News};
 use super::plan::{Order, Seen, Sight, Sights, plan};
 use crate::model::NodeRecord;
 use crate::zk::{ListedNode, Nodes};
@@ -41,6 +41,8 @@ pub(super) struct Working {
     log: Logger,
     machines: Arc<[Machine]>,
     sights: Sights,
+    /// Why those that are away could not be used the last time.
+    reasons: BTreeMap<MachineId, Unusable>,
     written: BTreeMap<String, Written>,
     busy: BTreeSet<Subject>,
     /// What is not to be tried before a time.
@@ -82,6 +84,7 @@ impl Working {
             log: log.clone(),
             machines: Arc::new([]),
             sights: Sights::new(),
+            reasons: BTreeMap::new(),
             written: BTreeMap::new(),
             busy: BTreeSet::new(),
             later: BTreeMap::new(),
@@ -145,8 +148,9 @@ impl Working {
 
     /// Tells which machines are away, if these are others than before.
     fn tell_away(&self) {
-        let away: BTreeSet<MachineId> =
-            self.sights.keys().filter(|id| self.failures(id) > 0).cloned().collect();
+        let ids = self.sights.keys().filter(|id| self.failures(id) > 0);
+        let away: Away =
+            ids.map(|id| (id.clone(), self.reasons.get(id).map_or(SILENT, |why| why.what))).collect();
         if std::mem::replace(&mut self.news.lock().away, away.clone()) != away {
             // There is room for one; a second would say nothing new.
             let _ = self.nudge.try_send(());
@@ -167,6 +171,7 @@ impl Working {
                 .map(Machine::identity)
                 .collect();
             self.sights.retain(|id, _| same.contains(id));
+            self.reasons.retain(|id, _| same.contains(id));
             self.machines = machines;
         }
         for id in silent {
@@ -246,7 +251,7 @@ impl Working {
                 info!(self.log, "updated a node"; "node" => node, "machine" => %machine.identity());
             }
             Work::Deregister { why, .. } => {
-                info!(self.log, "took a node away"; "node" => node, "because" => ?why);
+                info!(self.log, "took a node away"; "node" => node, "because" => %why);
             }
             Work::Look(_) => {}
         }
@@ -266,16 +271,22 @@ impl Working {
                 self.sights.remove(&id);
                 return;
             }
-            Err(Panicked(message)) => Err(format!("looking at it has panicked: {message}")),
+            Err(Panicked(message)) => {
+                let why = format!("looking at it has panicked: {message}");
+                Err(Unusable { what: "cannot be looked at", why })
+            }
         };
         match looked {
             Ok(seen) => self.alive(id, seen, failures, now),
-            Err(why) if failures == 0 => {
-                warn!(self.log, "a machine cannot be used: {why}"; "machine" => %id);
-                self.dead(id, failures, now);
-            }
-            Err(why) => {
-                debug!(self.log, "a machine still cannot be used: {why}"; "machine" => %id, "failures" => failures + 1);
+            Err(unusable) => {
+                let why = &unusable.why;
+                // Once for each reason, and not at each look.
+                if self.reasons.get(&id) != Some(&unusable) {
+                    warn!(self.log, "a machine cannot be used: {why}"; "machine" => %id);
+                } else {
+                    debug!(self.log, "a machine still cannot be used: {why}"; "machine" => %id, "failures" => failures + 1);
+                }
+                self.reasons.insert(id.clone(), unusable);
                 self.dead(id, failures, now);
             }
         }
@@ -285,6 +296,7 @@ impl Working {
         if failures > 0 {
             info!(self.log, "a machine can be used again"; "machine" => %id);
         }
+        self.reasons.remove(&id);
         self.sights.insert(id, Sight::Alive { seen, fresh_until: now + FRESH });
     }
 

@@ -25,7 +25,8 @@ pub(super) fn page(snapshot: &Snapshot, window: &Window, disks: &mut Disks) -> R
 
 /// Says how it stands even in a tab that is not looked at.
 fn title(snapshot: &Snapshot, window: &Window) -> String {
-    let state = match (snapshot.unready.is_some(), snapshot.view.setbacks.len()) {
+    let failing = snapshot.view.setbacks.len() + usize::from(snapshot.view.refused.is_some());
+    let state = match (snapshot.unready.is_some(), failing) {
         (true, _) => "not ready: ".to_owned(),
         (false, 0) => String::new(),
         (false, count) => format!("{count} failing: "),
@@ -59,6 +60,7 @@ fn head(html: &mut Html, snapshot: &Snapshot, window: &Window, disks: &mut Disks
         );
         html.text(size(least)).raw("</p>\n");
     }
+    frame::refused(html, view.refused, now);
     frame::damaged(html, &snapshot.damaged);
 }
 

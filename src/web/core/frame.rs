@@ -7,6 +7,8 @@ use uuid::Uuid;
 
 use super::html::Html;
 use super::http::{Response, Status};
+use super::units::span;
+use crate::config::Refused;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -56,6 +58,17 @@ pub(in crate::web) fn links(html: &mut Html, links: &[(&'static str, &'static st
         html.raw("<a href=\"").raw(path).raw("\">").raw(what).raw("</a> ");
     }
     html.raw("</p>\n");
+}
+
+/// Says that the configuration files are refused, if they are.
+pub(in crate::web) fn refused(html: &mut Html, refused: Option<Refused>, now: f64) {
+    let Some(Refused { since, errors }) = refused else { return };
+    let errors = if errors == 1 { "an error".to_owned() } else { format!("{errors} errors") };
+    html.raw("<p class=\"failed\">The configuration has been refused for ").text(span(now - since));
+    html.raw(", with ").text(errors);
+    html.raw(
+        ": the last good one is in force. <code>nodepool config-validate</code> says what is wrong.</p>\n",
+    );
 }
 
 /// Says which records are damaged.

@@ -29,7 +29,7 @@ pub(super) fn section(html: &mut Html, snapshot: &Snapshot) {
     html.raw("<section class=\"failures\">\n<h2>Failing</h2>\n");
     for (provider, trouble) in &goings.troubles {
         html.raw("<article class=\"failed\">\n<h3>provider ").text(provider).raw("</h3>\n<p><b>");
-        html.raw(trouble.what).raw("</b> since ").text(span(snapshot.now - trouble.since));
+        html.raw(trouble.what).raw("</b>, for ").text(span(snapshot.now - trouble.since));
         html.raw("; the launcher's log says why</p>\n</article>\n");
     }
     away(html, snapshot);
@@ -59,13 +59,17 @@ pub(super) fn section(html: &mut Html, snapshot: &Snapshot) {
 }
 
 fn away(html: &mut Html, snapshot: &Snapshot) {
-    for provider in snapshot.view.providers.iter().filter(|provider| !provider.away.is_empty()) {
-        let count = provider.away.len();
-        let what = if count == 1 { "machine does" } else { "machines do" };
+    let by_provider = snapshot.view.providers.iter();
+    for (provider, what, machines) in
+        by_provider.flat_map(|provider| provider.away.iter().map(move |(what, away)| (provider, what, away)))
+    {
         html.raw("<article class=\"failed\">\n<h3>provider ").text(&provider.name).raw("</h3>\n<p><b>");
-        html.text(format!("{count} {what} not answer"))
-            .raw("</b>; the launcher's log says why</p>\n<p><small>");
-        html.text(provider.away.join(", ")).raw("</small></p>\n</article>\n");
+        match machines.len() {
+            1 => html.text(format!("a machine {what}")),
+            count => html.text(format!("{count} machines: each {what}")),
+        };
+        html.raw("</b>; the launcher's log says more</p>\n<p><small>");
+        html.text(machines.join(", ")).raw("</small></p>\n</article>\n");
     }
 }
 

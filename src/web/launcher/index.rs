@@ -39,7 +39,8 @@ pub(super) fn page(snapshot: &Snapshot, window: &Window) -> Response {
 fn title(snapshot: &Snapshot, window: &Window) -> String {
     let view = &snapshot.view;
     let away = view.providers.iter().filter(|provider| !provider.away.is_empty()).count();
-    let state = match (snapshot.unready.is_some(), view.goings.troubles.len() + away) {
+    let failing = view.goings.troubles.len() + away + usize::from(view.refused.is_some());
+    let state = match (snapshot.unready.is_some(), failing) {
         (true, _) => "not ready: ".to_owned(),
         (false, 0) => String::new(),
         (false, count) => format!("{count} failing: "),
@@ -63,6 +64,7 @@ fn head(html: &mut Html, snapshot: &Snapshot, window: &Window) {
         html.raw(" <span>reports the statistics of the fleet</span>");
     }
     html.raw(" <span>version ").text(env!("CARGO_PKG_VERSION")).raw("</span></p>\n</header>\n");
+    frame::refused(html, view.refused, now);
     frame::damaged(html, &snapshot.damaged);
 }
 

@@ -112,9 +112,9 @@ fn of_launches(out: &mut Exposition, snapshot: &Snapshot) {
     for name in names {
         metric.sample(&[("provider", name)], u8::from(view.goings.troubles.contains_key(name)));
     }
-    let mut metric = out.gauge("nodepool_machines_away", "Machines of a provider that do not answer.");
+    let mut metric = out.gauge("nodepool_machines_away", "Machines of a provider that cannot be used.");
     for provider in &view.providers {
-        metric.sample(&[("provider", &provider.name)], provider.away.len());
+        metric.sample(&[("provider", &provider.name)], provider.away.values().map(Vec::len).sum::<usize>());
     }
     let mut metric = out.gauge("nodepool_stuck_deletions", "Nodes that a provider does not delete.");
     for provider in &view.providers {

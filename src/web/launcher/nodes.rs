@@ -30,7 +30,9 @@ fn rank(state: NodeState) -> (u8, &'static str) {
 
 /// The section.
 pub(super) fn section(html: &mut Html, snapshot: &Snapshot) {
-    html.raw("<section>\n<h2>Nodes <span>").text(snapshot.nodes.len().to_string()).raw("</span></h2>\n");
+    html.raw("<section>\n<h2>Nodes of the fleet <span>")
+        .text(snapshot.nodes.len().to_string())
+        .raw("</span></h2>\n");
     if snapshot.nodes.is_empty() {
         html.raw("<p>There are none.</p>\n</section>\n");
         return;

@@ -13,7 +13,9 @@ use crate::web::core::units::size;
 /// The section.
 pub(super) fn section(html: &mut Html, snapshot: &Snapshot) {
     let view = &snapshot.view;
-    html.raw("<section>\n<h2>Providers <span>").text(view.providers.len().to_string()).raw("</span></h2>\n");
+    html.raw("<section>\n<h2>Providers of this launcher <span>")
+        .text(view.providers.len().to_string())
+        .raw("</span></h2>\n");
     if view.providers.is_empty() {
         html.raw("<p>None with pools is open: add some to <code>providers</code> in <code>");
         html.text(view.config.file.display().to_string()).raw("</code>.</p>\n");
@@ -63,6 +65,11 @@ fn provider(html: &mut Html, one: &ProviderView) {
         }
         html.raw("</td><td>");
         names(html, &pool.labels);
+        if !pool.bare.is_empty() {
+            html.raw(" <i class=\"paused\">not launched, as what they boot from is not there: ");
+            names(html, &pool.bare);
+            html.raw("</i>");
+        }
         html.raw("</td><td>");
         room(html, &pool.room);
         html.raw("</td></tr>\n");

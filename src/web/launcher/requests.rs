@@ -12,7 +12,9 @@ pub(super) fn section(html: &mut Html, snapshot: &Snapshot) {
     let open = snapshot.requests.iter().filter(|request| request.record.state != RequestState::Failed);
     let failed = snapshot.requests.iter().filter(|request| request.record.state == RequestState::Failed);
     let requests: Vec<_> = failed.chain(open).collect();
-    html.raw("<section>\n<h2>Requests <span>").text(requests.len().to_string()).raw("</span></h2>\n");
+    html.raw("<section>\n<h2>Requests of the fleet <span>")
+        .text(requests.len().to_string())
+        .raw("</span></h2>\n");
     if requests.is_empty() {
         html.raw("<p>Nobody waits for nodes.</p>\n</section>\n");
         return;

@@ -166,7 +166,7 @@ fn a_request_whose_only_machine_does_not_answer_waits_until_it_does() {
     zuul.zk.wait_children(&format!("{LOCKS}/{id}"), SOON, |names| names.is_empty());
     let web = launcher.web();
     let page = launcher.wait_until("the machine on the page", SOON, || {
-        Some(get(web, "/").body).filter(|page| page.contains("1 machine does not answer"))
+        Some(get(web, "/").body).filter(|page| page.contains("a machine does not answer"))
     });
     assert!(page.contains(&format!("@127.0.0.1 port {}", sshd.port())), "{page}");
     let away = r#"nodepool_machines_away{provider="rack"}"#;
@@ -213,4 +213,28 @@ fn no_stock_of_machines_is_asked_for() {
     zuul.accept(&zuul.ask(&["small"]));
     zuul.zk.wait_children(REQUESTS, SOON, |names| names.is_empty());
     assert_eq!(launcher.log().matches("asked for a node for stock").count(), 1, "{}", launcher.log());
+}
+
+#[test]
+fn a_machine_with_another_host_key_is_told_apart_from_one_that_does_not_answer() {
+    let (mine, other) = (sshd(), sshd());
+    let key = other.keys().join(", ");
+    let entry = format!(
+        "{{name: 127.0.0.1, labels: [small], connection-port: {}, host-key: ['{key}'], {QUICK}}}",
+        mine.port()
+    );
+    let sandbox = racked("other-key", &["small"], &[entry]);
+    let launcher = sandbox.launcher(&[]);
+    let page = launcher.wait_until("the machine on the page", SOON, || {
+        Some(get(launcher.web(), "/").body).filter(|page| page.contains("Failing"))
+    });
+    assert!(page.contains("a machine has other host keys than configured"), "{page}");
+    // The reason is told once, another one as well.
+    launcher.wait_log("a machine still cannot be used", SOON);
+    let warnings = |what| launcher.log().matches(what).count();
+    assert_eq!(warnings("a machine cannot be used: it is configured with the host key"), 1);
+    let port = mine.port();
+    drop(mine);
+    launcher.wait_log(&format!("a machine cannot be used: 127.0.0.1 port {port}: Connection refused"), SOON);
+    assert_eq!(warnings("a machine cannot be used"), 2);
 }
