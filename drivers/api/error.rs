@@ -19,8 +19,17 @@ pub enum ErrorKind {
     Cancelled,
     /// The same call would fail again: only a changed configuration, image or request helps.
     Permanent,
+    /// Nobody was there to do it: the provider as a whole may be out of order. Try again later, not at once.
+    Unavailable,
     /// The same call may well succeed later.
     Transient,
+}
+
+impl ErrorKind {
+    /// Whether the same call may soon succeed, with nothing else changed.
+    pub fn may_pass(self) -> bool {
+        matches!(self, Self::RateLimited | Self::Unavailable | Self::Transient)
+    }
 }
 
 /// A failed driver call.

@@ -24,6 +24,7 @@
 //! 5. Run [`contract::check`] on an opened provider in a test of the driver: what the words above leave open,
 //!    the suite decides. Put an example configuration into `config-examples/`.
 
+mod call;
 pub mod contract;
 mod error;
 mod machines;
@@ -45,9 +46,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nodepool_threads::StopToken;
 use slog::Logger;
 
+pub use call::{CallContext, UNDO_LIMIT};
 pub use error::{Error, ErrorKind};
 pub use machines::{Machine, MachineId, Machines};
 pub use nodes::{
@@ -63,16 +64,6 @@ pub(crate) use settings::seconds;
 pub use suggest::nearest;
 pub use table::Table;
 pub use value::Value;
-
-/// What every call into a provider carries.
-#[derive(Debug, Clone)]
-pub struct CallContext {
-    /// Ends the call, with [`ErrorKind::Cancelled`] when it is stopped and [`ErrorKind::Timeout`] when its
-    /// deadline passes.
-    pub stop: StopToken,
-    /// Where to log; it names the provider already.
-    pub log: Logger,
-}
 
 /// One kind of provider, such as `local`. Stateless; all drivers stand in [`crate::drivers`].
 pub trait Driver: Send + Sync {

@@ -8,7 +8,7 @@ use nodepool_drivers::api::{LabelImage, PoolSettings, Resources};
 
 use super::ledger::Ledger;
 use super::offer::Offer;
-use super::world::World;
+use super::world::{Node, World};
 use crate::model::{NodeRequest, RequestState};
 
 /// What is known of a provider besides its configuration.
@@ -22,6 +22,8 @@ pub struct ProviderFacts {
     pub unready: Vec<(String, String)>,
     /// Where nodes may run.
     pub zones: Vec<String>,
+    /// Whether nobody was there when it was asked the last time; the rest is what it has said before.
+    pub silent: bool,
     /// What it does not tell of the rest.
     pub remarks: BTreeSet<Remark>,
 }
@@ -124,6 +126,8 @@ pub enum Leave {
 pub enum Wait {
     /// It is not registered, or the provider has not answered yet.
     NotReady,
+    /// The provider does not answer any more, and there are not enough ready nodes.
+    Silent,
     /// Its tenant has all that it may have.
     Tenant,
     /// Another request waits for room.
@@ -200,6 +204,9 @@ pub fn verdict(view: &View<'_>, request: &NodeRequest) -> Verdict {
     if view.offer.is_some_and(|offer| offer.choose(&record.node_types).is_none()) {
         return Verdict::Wait(Wait::Machines);
     }
+    if facts.silent && !has_ready_nodes(view, request) {
+        return Verdict::Wait(Wait::Silent);
+    }
     if view.paused {
         return Verdict::Wait(Wait::Paused);
     }
@@ -207,6 +214,17 @@ pub fn verdict(view: &View<'_>, request: &NodeRequest) -> Verdict {
         return Verdict::Wait(Wait::Concurrency);
     }
     Verdict::Take
+}
+
+/// Whether the pool has a ready node for each that is asked for.
+fn has_ready_nodes(view: &View<'_>, request: &NodeRequest) -> bool {
+    let record = &request.record;
+    let is_ours = |node: &Node| node.provider == view.provider && node.pool == view.pool.name;
+    let is_free = |(id, node): &(&str, &Node)| is_ours(node) && !view.ledger.is_claimed(id);
+    let free: Vec<_> = view.world.ready().filter(is_free).collect();
+    let counted = |label: &String| free.iter().filter(|(_, node)| node.labels.contains(label)).count();
+    let wanted = |label: &String| record.node_types.iter().filter(|wanted| *wanted == label).count();
+    record.reuse && record.node_types.iter().all(|label| counted(label) >= wanted(label))
 }
 
 /// What all nodes of the request need, as far as the pool has their labels.

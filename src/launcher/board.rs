@@ -108,6 +108,7 @@ impl Fault {
             Self::Timeout => "it was not there in time",
             Self::Keys => "its host keys could not be read",
             Self::Session => "the session with ZooKeeper was lost",
+            Self::Provider(ErrorKind::Unavailable) => "the provider cannot be reached",
             Self::Provider(ErrorKind::RateLimited) => "the provider asks for fewer calls",
             Self::Provider(ErrorKind::Permanent | ErrorKind::NotFound) => "the provider has refused",
             Self::Provider(_) => "the provider has failed",

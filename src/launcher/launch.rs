@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use nodepool_drivers::api::{
     CallContext, Error, ErrorKind, LabelImage, NodeRequestHandler, NodeSettings, NodeSpec, PoolSettings,
-    metadata,
+    UNDO_LIMIT, metadata,
 };
-use nodepool_threads::{StopSource, StopToken, activity_within, crash_point};
+use nodepool_threads::{StopToken, activity_within, crash_point};
 use serde_json::Value;
 use slog::{Logger, info, warn};
 
@@ -24,14 +24,14 @@ use crate::zk::{Lock, Nodes, ZkError, ZkErrorKind, ZkResult};
 
 use record::describe;
 
-/// How long a deletion may take that undoes a failed attempt.
-const UNDO_LIMIT: Duration = Duration::from_secs(600);
-/// The same for a daemon that is stopping.
-const LAST_UNDO_LIMIT: Duration = Duration::from_secs(4);
 /// How long the question for a console may take.
 const CONSOLE_LIMIT: Duration = Duration::from_secs(60);
 /// How long to wait when a provider asks for fewer calls.
 const RATE_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long to wait after a first attempt that nobody was there for, and so much longer after each further one: three
+/// attempts, as they are the default, survive an outage of a minute.
+const OUTAGE_PAUSE: Duration = Duration::from_secs(20);
 
 /// A node that is locked by us.
 pub(super) struct HeldNode {
@@ -175,12 +175,19 @@ impl Launch {
                 return Ok(LaunchEnd::NoRoom);
             }
             warn!(log, "a launch has failed"; "attempt" => attempt, "of" => settings.launch_retries, "reason" => %error);
-            if error.kind() == ErrorKind::RateLimited {
-                let _ = stop.wait(RATE_PAUSE);
-            }
             if attempt >= settings.launch_retries || error.kind() == ErrorKind::Permanent {
                 break error;
             }
+            let pause = match error.kind() {
+                ErrorKind::RateLimited => RATE_PAUSE,
+                ErrorKind::Unavailable => {
+                    tools.note_outage();
+                    OUTAGE_PAUSE * attempt
+                }
+                _ => Duration::ZERO,
+            };
+            // The next attempt, if there is one, finds out when the wait has been ended.
+            let _ = stop.wait(pause);
         };
         warn!(log, "the node cannot be launched"; "label" => &self.label, "reason" => %failed);
         node.record.set_state(NodeState::Failed);
@@ -303,13 +310,12 @@ impl Launch {
         }
     }
 
-    /// Deletes an instance that must not stay. Its own deadline and no stop. Whether it is gone.
+    /// Deletes an instance that must not stay. Whether it is gone.
     fn undo(&self, external_id: &str, stop: &StopToken, log: &Logger) -> bool {
-        let limit = if stop.is_stopped() { LAST_UNDO_LIMIT } else { UNDO_LIMIT };
-        let source = StopSource::new();
-        let call = CallContext { stop: source.token().deadline_in(limit), log: log.clone() };
-        let _doing = activity_within(limit, "deleting an unwanted instance");
-        let deleted = self.tools.provider.nodes().map_or(Ok(()), |nodes| nodes.delete(&call, external_id));
+        let call = CallContext { stop: stop.clone(), log: log.clone() };
+        let _doing = activity_within(UNDO_LIMIT, "deleting an unwanted instance");
+        let Some(nodes) = self.tools.provider.nodes() else { return true };
+        let deleted = call.insist(|call, _| nodes.delete(call, external_id));
         if let Err(error) = &deleted {
             warn!(log, "an unwanted instance stays at the provider for now"; "id" => external_id, "reason" => %error);
         }

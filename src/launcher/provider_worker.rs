@@ -268,6 +268,11 @@ impl Worker {
         soonest.unwrap_or(now).min(now + SURVEY_ROUND)
     }
 
+    /// Whether nobody was there at the provider the last time.
+    fn is_silent(&self) -> bool {
+        self.tools.shared.lock().facts.get(&self.tools.name).is_some_and(|facts| facts.silent)
+    }
+
     /// Whether nodes may become too old.
     fn has_ages(&self) -> bool {
         let state = self.tools.shared.lock();
@@ -312,6 +317,9 @@ impl Worker {
             self.take_requests();
             self.hand_out();
             self.order_deletions();
+        }
+        if self.is_silent() {
+            self.next_survey = self.next_survey.min(Instant::now() + SURVEY_AGAIN);
         }
         if Instant::now() >= self.next_survey && !self.surveying {
             let is_known = self.tools.shared.lock().facts.contains_key(&self.tools.name);

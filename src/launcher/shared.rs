@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crossbeam_channel::Sender;
 use nodepool_drivers::api::{PoolSettings, Provider, ProviderConfig, Resources};
 use nodepool_threads::{Mutex, MutexGuard};
 use slog::Logger;
@@ -131,6 +132,8 @@ pub(super) struct Tools {
     pub(super) ids: BTreeMap<String, String>,
     pub(super) keys: Arc<dyn KeyScan>,
     pub(super) stats: Stats,
+    /// Has the threads of all providers look again.
+    pub(super) nudge: Sender<()>,
     pub(super) log: Logger,
 }
 
@@ -153,6 +156,15 @@ impl Tools {
         let machines = self.provider.machines()?.machines();
         let away = self.keeper.as_ref().map(|keeper| keeper.away()).unwrap_or_default();
         Some(Offer::of(&state.world, &state.ledger, (&self.name, pool), machines, &away))
+    }
+
+    /// Nobody is there at the provider: no launch is begun until it answers.
+    pub(super) fn note_outage(&self) {
+        if let Some(facts) = self.shared.lock().facts.get_mut(&self.name) {
+            Arc::make_mut(facts).silent = true;
+        }
+        // There is room for one; a second would say nothing new.
+        let _ = self.nudge.try_send(());
     }
 
     /// A pool's id.

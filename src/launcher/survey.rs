@@ -31,15 +31,14 @@ pub(super) struct Survey {
 }
 
 impl Job for Survey {
-    type Outcome = Result<ProviderFacts, String>;
+    type Outcome = Result<ProviderFacts, Error>;
 
     fn describe(&self) -> String {
         format!("looking at the provider {}", self.tools.name)
     }
 
     fn run(&mut self, stop: &StopToken) -> Self::Outcome {
-        let (facts, instances) =
-            self.look(&self.within(stop, SURVEY_LIMIT)).map_err(|error| error.to_string())?;
+        let (facts, instances) = self.look(&self.within(stop, SURVEY_LIMIT))?;
         if self.generation.is_none() {
             return Ok(facts);
         }

@@ -1,5 +1,7 @@
 //! Launches that Nova refuses, loses or cannot be asked for.
 
+use std::time::Instant;
+
 use serde_json::json;
 
 use super::servers::*;
@@ -62,7 +64,6 @@ fn a_request_above_the_quota_waits_and_is_served_when_there_is_room() {
 
 #[test]
 fn a_request_that_nova_is_down_for_is_served_when_it_is_back() {
-    // By events instead of minutes: an outage lasts until the launcher has met it, and then a start of Nova.
     let services = OpenStack::with_servers();
     let project = services.project("outage");
     project.create_image("cloud");
@@ -71,12 +72,23 @@ fn a_request_that_nova_is_down_for_is_served_when_it_is_back() {
     let zuul = Requestor::patient(&sandbox, SOON);
     let first = zuul.accept(&zuul.ask(&["small"]));
     services.kill(Service::Nova);
+    let killed = Instant::now();
     let id = zuul.ask(&["small"]);
     zuul.give_back(&first[0]);
     launcher.wait_log(&format!("127.0.0.1:{}", services.port(Service::Nova)), SOON);
     zuul.wait(&id, "pending");
+    // The outage itself is a minute, in which nothing is given up, and what comes late is not begun.
+    launcher.wait_log("the provider does not say how it stands", SOON);
+    let late = zuul.ask(&["small"]);
+    while killed.elapsed() < Duration::from_secs(60) {
+        let states = [&id, &late].map(|id| zuul.request(id).unwrap()["state"].clone());
+        assert_eq!(states, ["pending", "requested"], "{}", launcher.log());
+        std::thread::sleep(Duration::from_millis(500));
+    }
     services.restart(Service::Nova);
     let second = zuul.accept(&id);
+    let third = zuul.accept(&late);
+    zuul.give_back(&third[0]);
     // Silent for a while, too: what is asked meanwhile is answered later.
     services.freeze(Service::Nova);
     zuul.give_back(&second[0]);

@@ -129,7 +129,7 @@ impl Client {
                     .caused_by(cause)
             }
             Failed::Unreached(why) => {
-                Error::new(ErrorKind::Transient, format!("{at}: the server cannot be reached: {why}"))
+                Error::new(ErrorKind::Unavailable, format!("{at}: the server cannot be reached: {why}"))
             }
             Failed::Broken(why) => {
                 Error::new(ErrorKind::Transient, format!("{at}: the connection was lost: {why}"))
@@ -157,6 +157,7 @@ impl Client {
             408 | 409 | 423 => ErrorKind::Transient,
             400..=499 => ErrorKind::Permanent,
             501 | 505 => ErrorKind::Permanent,
+            502..=504 => ErrorKind::Unavailable,
             500..=599 => ErrorKind::Transient,
             _ => ErrorKind::Permanent,
         };

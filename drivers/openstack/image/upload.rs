@@ -264,7 +264,7 @@ impl Glance {
                     info!(call.log, "removed what there was of the image"; "id" => id);
                     return;
                 }
-                Err(error) if error.kind() == ErrorKind::Transient && call.stop.wait(UNDO_PAUSE).is_ok() => {}
+                Err(error) if error.kind().may_pass() && call.stop.wait(UNDO_PAUSE).is_ok() => {}
                 Err(error) => {
                     warn!(call.log, "half an image may stay at the cloud"; "id" => id, "reason" => %error);
                     return;

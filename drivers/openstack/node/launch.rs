@@ -146,7 +146,7 @@ impl OpenStackNodes {
     fn await_networks(&self, call: &CallContext) -> Result<Arc<Told<Vec<Network>>>, Error> {
         loop {
             match self.neutron.networks(call) {
-                Err(error) if matches!(error.kind(), ErrorKind::Transient | ErrorKind::RateLimited) => {
+                Err(error) if error.kind().may_pass() => {
                     debug!(call.log, "the networks cannot be listed"; "reason" => %error);
                     match call.stop.wait(ASK_AGAIN) {
                         Err(Interrupted::DeadlinePassed) => return Err(error),
@@ -166,7 +166,7 @@ impl OpenStackNodes {
         loop {
             let told = match self.nova.servers_since(call, since) {
                 Ok(told) => told,
-                Err(error) if matches!(error.kind(), ErrorKind::Transient | ErrorKind::RateLimited) => {
+                Err(error) if error.kind().may_pass() => {
                     debug!(call.log, "the servers cannot be listed"; "reason" => %error);
                     call.stop.wait(ASK_AGAIN)?;
                     continue;

@@ -3,20 +3,16 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use nodepool_threads::{StopSource, activity_within};
+use nodepool_threads::activity_within;
 use slog::{debug, info, warn};
 
 use super::OpenStackNodes;
 use super::floating::Tried;
-use crate::api::{CallContext, Error, ErrorKind, NodeSpec};
+use crate::api::{CallContext, Error, NodeSpec, UNDO_LIMIT};
 use crate::openstack::compute::{Server, Servers};
 use crate::openstack::network::FloatingIp;
 use crate::openstack::service::{Deleted, can_be_id};
 
-/// How long the deletion of a server may take whose launch has failed.
-const UNDO_LIMIT: Duration = Duration::from_secs(300);
-/// The same for a caller that stops, and waits for it.
-const LAST_UNDO_LIMIT: Duration = Duration::from_secs(5);
 /// How long to wait until a deletion that has failed is tried again.
 const UNDO_PAUSE: Duration = Duration::from_secs(1);
 /// How long a server may still appear whose creation was not answered.
@@ -155,30 +151,23 @@ impl OpenStackNodes {
         }
     }
 
-    /// Does what must be done: with time of its own, less of it once the caller stops, and again where that may help.
+    /// Does what must be done, again where that may help.
     fn insist(
         &self,
         call: &CallContext,
         act: impl Fn(&Self, &CallContext) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let _doing = activity_within(UNDO_LIMIT, "deleting an unwanted server");
-        let stop = call.stop.without_deadline().deadline_in(UNDO_LIMIT);
-        let patient = CallContext { stop, log: call.log.clone() };
-        let mut done = Err(Error::new(ErrorKind::Cancelled, "cancelled"));
-        while patient.stop.check().is_ok() {
-            done = act(self, &patient);
-            match &done {
-                Err(error) if matches!(error.kind(), ErrorKind::Transient | ErrorKind::RateLimited) => {
-                    let _ = patient.stop.wait(UNDO_PAUSE);
-                }
-                _ => break,
+        call.insist(|call, last| {
+            if last {
+                return act(&self.unpaced(), call);
             }
-        }
-        if done.is_ok() || !call.stop.is_stopped() {
-            return done;
-        }
-        let source = StopSource::new();
-        let last = CallContext { stop: source.token().deadline_in(LAST_UNDO_LIMIT), log: call.log.clone() };
-        act(&self.unpaced(), &last)
+            loop {
+                match act(self, call) {
+                    Err(error) if error.kind().may_pass() && call.stop.wait(UNDO_PAUSE).is_ok() => {}
+                    done => return done,
+                }
+            }
+        })
     }
 }

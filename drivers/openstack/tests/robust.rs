@@ -191,7 +191,7 @@ fn a_server_that_is_not_there_is_named() {
     let source = StopSource::new();
     let call = testing::call(&source.token().deadline_in(Duration::from_secs(2)));
     let error = Fixture::of(&auth_url, "").images().list(&call).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Transient);
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(
         error.to_string().contains("the server cannot be reached: cannot connect: 127.0.0.1:"),
         "{error}"

@@ -53,13 +53,21 @@ fn judge(
     world: impl FnOnce(&mut World),
     view: impl for<'a> FnOnce(&mut View<'a>),
 ) -> Verdict {
+    judge_facts(record, facts(), world, view)
+}
+
+fn judge_facts(
+    record: serde_json::Value,
+    facts: ProviderFacts,
+    world: impl FnOnce(&mut World),
+    view: impl for<'a> FnOnce(&mut View<'a>),
+) -> Verdict {
     let mut known = World::default();
     known.set_pool("host0", Some(pool("our-id", "p", &["a", "b", "disk"])));
     world(&mut known);
-    let (ledger, pool, facts, tenants) = (
+    let (ledger, pool, tenants) = (
         Ledger::default(),
         settings(),
-        facts(),
         BTreeMap::from([("t".to_owned(), [("instances", 1)].into_iter().collect())]),
     );
     let mut seen = View {
@@ -318,4 +326,26 @@ fn a_pool_of_machines_gives_what_is_free_and_otherwise_has_requests_wait_without
         let shown = record.to_string();
         assert_eq!(verdict(&view, &request("100-0000000000", record)), expected, "{shown} {free}");
     }
+}
+
+#[test]
+fn while_the_provider_does_not_answer_only_ready_nodes_are_given() {
+    let judge = |record: serde_json::Value, ready: &[&str]| {
+        let stock = |world: &mut World| {
+            for (number, label) in ready.iter().enumerate() {
+                world.set_node(&number.to_string(), Some(node(NodeState::Ready, label)), false);
+            }
+        };
+        judge_facts(record, ProviderFacts { silent: true, ..facts() }, stock, |_| {})
+    };
+    let wait = Verdict::Wait(Wait::Silent);
+    let request = |labels: &[&str]| json!({"state": "requested", "node_types": labels});
+    assert_eq!(judge(request(&["a"]), &[]), wait);
+    assert_eq!(judge(request(&["a"]), &["b"]), wait);
+    assert_eq!(judge(request(&["a"]), &["a"]), Verdict::Take);
+    assert_eq!(judge(request(&["a", "a"]), &["a", "b"]), wait);
+    assert_eq!(judge(request(&["a", "a"]), &["a", "a"]), Verdict::Take);
+    let mut fresh = request(&["a"]);
+    fresh["reuse"] = false.into();
+    assert_eq!(judge(fresh, &["a"]), wait);
 }

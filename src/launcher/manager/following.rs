@@ -108,6 +108,7 @@ impl Launcher {
             shared: Arc::clone(&self.shared),
             keys: Arc::clone(&self.keys),
             stats: self.stats.clone(),
+            nudge: self.nudge.clone(),
             log,
         })
     }

@@ -1,5 +1,7 @@
 //! What comes back to the thread of a provider: work, deletions, looks at the provider; and the end of a session.
 
+use nodepool_drivers::api::ErrorKind;
+
 use super::*;
 
 impl Worker {
@@ -139,7 +141,11 @@ impl Worker {
             }
             // Which has ended the look.
             Ok(Err(_)) if self.stopping => SURVEY_ROUND,
-            Ok(Err(why)) => {
+            Ok(Err(error)) => {
+                let why = error.to_string();
+                if error.kind() == ErrorKind::Unavailable {
+                    self.tools.note_outage();
+                }
                 let mut state = self.tools.shared.lock();
                 let what = Some("it does not say how it stands");
                 state.board.set_trouble(&self.tools.name, what, now());

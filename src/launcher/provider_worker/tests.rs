@@ -1,4 +1,4 @@
-use crossbeam_channel::never;
+use crossbeam_channel::{bounded, never};
 use nodepool_drivers::api::{Problems, Table, Value};
 use serde_json::json;
 use slog::{Discard, o};
@@ -55,6 +55,7 @@ fn tools(session: &Session, section: serde_json::Value) -> Arc<Tools> {
         ids: BTreeMap::new(),
         keys: Arc::new(SshKeyScan),
         stats: Stats::default(),
+        nudge: bounded(1).0,
         log,
     })
 }
