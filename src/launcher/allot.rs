@@ -88,7 +88,9 @@ impl Promise {
         request: &NodeRequest,
         open: impl Iterator<Item = usize>,
     ) {
-        let Some(tenant) = &request.record.tenant_name else { return };
+        let Some(tenant) = request.record.tenant_name.as_ref().filter(|_| tools.keeper.is_none()) else {
+            return;
+        };
         let facts = state.facts(&tools.name).unwrap_or_default();
         let mut needs = Resources::default();
         for label in open.filter_map(|slot| request.record.node_types.get(slot)) {
@@ -106,6 +108,11 @@ impl Drop for Promise {
 
 /// By the number of the node in the request.
 pub(super) type Allotments = BTreeMap<usize, Allotment>;
+
+/// Whether there is room for a new node among them.
+pub(super) fn has_room(given: &Allotments) -> bool {
+    given.values().any(|one| matches!(one, Allotment::Room(_)))
+}
 
 /// Gives what there is for the nodes `open` of a request, in their order, as far as there is any. The values must not be
 /// dropped while the state is locked.
@@ -125,6 +132,8 @@ pub(super) fn allot(
         let claimed = if record.reuse { claim(state, tools, pool, label, tenant, &mut zone) } else { None };
         let allotment = match claimed {
             Some(node) => Claim::of(tools, node),
+            // Nobody is there who could launch it.
+            None if state.facts(&tools.name).is_some_and(|facts| facts.silent) => break,
             None => {
                 let Ok(ticket) = state.reserve(&RoomFor { provider: &tools.name, pool, label, tenant })
                 else {
@@ -150,7 +159,8 @@ pub(super) fn allot_offered(
     let Some(nodes) = offer.choose(&labels) else { return Allotments::new() };
     offer.give(&nodes);
     for node in &nodes {
-        state.ledger.claim(node, record.tenant_name.as_deref());
+        // For no tenant: machines are not what its limits are of.
+        state.ledger.claim(node, None);
     }
     open.iter().zip(nodes).map(|(slot, node)| (*slot, Claim::of(tools, node))).collect()
 }

@@ -74,6 +74,9 @@ pub struct View<'a> {
     pub launching: usize,
     /// Whether a request waits for room in the pool.
     pub paused: bool,
+    /// Whether all pools of this launcher are registered: before that, those that have declined a request are not all
+    /// that could.
+    pub settled: bool,
 }
 
 /// What a pool makes of a request.
@@ -124,7 +127,7 @@ pub enum Leave {
 /// Why a pool does not take a request now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// It is not registered, or the provider has not answered yet.
+    /// The launcher's pools are not registered, or the provider has not answered yet.
     NotReady,
     /// The provider does not answer any more, and there are not enough ready nodes.
     Silent,
@@ -168,8 +171,9 @@ pub fn verdict(view: &View<'_>, request: &NodeRequest) -> Verdict {
         return Verdict::Wait(Wait::Concurrency);
     }
     // What others can do is known once one sees oneself among them.
-    let registered = view.world.pools().any(|pool| pool.id == view.id);
-    let Some(facts) = view.facts.filter(|_| registered) else { return Verdict::Wait(Wait::NotReady) };
+    if !view.world.pools().any(|pool| pool.id == view.id) {
+        return Verdict::Wait(Wait::NotReady);
+    }
     let candidates = || {
         view.world.pools().filter(|pool| {
             record.node_types.iter().all(|label| pool.supported_labels.contains(label))
@@ -184,22 +188,22 @@ pub fn verdict(view: &View<'_>, request: &NodeRequest) -> Verdict {
     if candidates().any(|pool| pool.priority < view.priority && !pool.paused) {
         return Verdict::Leave(Leave::Priority);
     }
-    let missing: Vec<String> =
-        record.node_types.iter().filter(|label| !view.pool.labels.contains_key(*label)).cloned().collect();
-    if !missing.is_empty() && candidates().next().is_some() {
+    let has_all = record.node_types.iter().all(|label| view.pool.labels.contains_key(label));
+    if !has_all && candidates().next().is_some() {
         return Verdict::Leave(Leave::Labels);
     }
-    let needs = needs(view, facts, request);
-    let tenant = record.tenant_name.as_deref();
+    let reasons = objections(view, request);
+    if !reasons.is_empty() {
+        return if view.settled { Verdict::Decline(reasons) } else { Verdict::Wait(Wait::NotReady) };
+    }
+    let Some(facts) = view.facts else { return Verdict::Wait(Wait::NotReady) };
+    // Machines are not what a tenant's limits are of, as in the original.
+    let tenant = record.tenant_name.as_deref().filter(|_| view.offer.is_none());
     if let Some((tenant, limits)) = tenant.and_then(|tenant| Some((tenant, view.tenants.get(tenant)?))) {
         let used = view.ledger.used_by_tenant(view.world, tenant);
-        if limits.exceeded_by(&used, &needs).is_some() {
+        if limits.exceeded_by(&used, &needs(view, facts, request)).is_some() {
             return Verdict::Wait(Wait::Tenant);
         }
-    }
-    let reasons = reasons(view, facts, request, missing, &needs);
-    if !reasons.is_empty() {
-        return Verdict::Decline(reasons);
     }
     if view.offer.is_some_and(|offer| offer.choose(&record.node_types).is_none()) {
         return Verdict::Wait(Wait::Machines);
@@ -210,7 +214,7 @@ pub fn verdict(view: &View<'_>, request: &NodeRequest) -> Verdict {
     if view.paused {
         return Verdict::Wait(Wait::Paused);
     }
-    if view.launching >= view.concurrency {
+    if view.launching >= view.concurrency && !has_ready_nodes(view, request) {
         return Verdict::Wait(Wait::Concurrency);
     }
     Verdict::Take
@@ -236,20 +240,18 @@ fn needs(view: &View<'_>, facts: &ProviderFacts, request: &NodeRequest) -> Resou
     sum
 }
 
-fn reasons(
-    view: &View<'_>,
-    facts: &ProviderFacts,
-    request: &NodeRequest,
-    missing: Vec<String>,
-    needs: &Resources,
-) -> Vec<Reason> {
+/// Why the pool could not serve the request even if it were empty; as far as that can be told, if the provider has not
+/// answered yet.
+pub fn objections(view: &View<'_>, request: &NodeRequest) -> Vec<Reason> {
     if view.pool.limits.get(Resources::INSTANCES).is_some_and(|limit| limit <= 0) {
         return vec![Reason::Disabled];
     }
+    let labels = &request.record.node_types;
+    let missing: Vec<_> =
+        labels.iter().filter(|label| !view.pool.labels.contains_key(*label)).cloned().collect();
     if !missing.is_empty() {
         return vec![Reason::Labels(missing)];
     }
-    let labels = &request.record.node_types;
     if let Some(offer) = view.offer {
         // Their number is limited by the machines that there are.
         return match request.record.reuse {
@@ -258,30 +260,30 @@ fn reasons(
             true => Vec::new(),
         };
     }
-    if let Some(label) =
-        labels.iter().find(|label| !label_ready(view.world, view.provider, view.pool, facts, label))
-    {
+    let boots = |label: &str| label_ready(view.world, view.provider, view.pool, view.facts, label);
+    if let Some(label) = labels.iter().find(|label| boots(label) == Some(false)) {
         return vec![Reason::NoImage(label.clone())];
     }
-    let none = Resources::default();
-    let beyond = |limits: &Resources| limits.exceeded_by(&none, needs).map(str::to_owned);
+    let Some(facts) = view.facts else { return Vec::new() };
+    let (none, needs) = (Resources::default(), needs(view, facts, request));
+    let beyond = |limits: &Resources| limits.exceeded_by(&none, &needs).map(str::to_owned);
     let of_provider = if view.pool.ignore_provider_quota { None } else { beyond(&facts.limits) };
     of_provider.or_else(|| beyond(&view.pool.limits)).map(Reason::TooMuch).into_iter().collect()
 }
 
-/// Whether there is what a node of this label boots from.
+/// Whether there is what a node of this label boots from; `None` if that has not been asked yet.
 pub fn label_ready(
     world: &World,
     provider: &str,
     pool: &PoolSettings,
-    facts: &ProviderFacts,
+    facts: Option<&ProviderFacts>,
     label: &str,
-) -> bool {
-    let Some(settings) = pool.labels.get(label) else { return false };
+) -> Option<bool> {
+    let Some(settings) = pool.labels.get(label) else { return Some(false) };
     match &settings.image {
-        LabelImage::Disk(image) => world.upload(image, provider).is_some(),
+        LabelImage::Disk(image) => Some(world.upload(image, provider).is_some()),
         LabelImage::Cloud(_) | LabelImage::None => {
-            !facts.unready.iter().any(|(of, unready)| *of == pool.name && unready == label)
+            facts.map(|facts| !facts.unready.iter().any(|(of, unready)| *of == pool.name && unready == label))
         }
     }
 }

@@ -76,11 +76,16 @@ pub enum Fault {
     Keys,
     /// The session with ZooKeeper was lost, and the lock with it.
     Session,
+    /// The provider had made an instance of it, which has failed.
+    Instance,
     /// The provider has refused or failed.
     Provider(ErrorKind),
 }
 
 impl Fault {
+    /// All that [`Fault::name`] answers.
+    pub const NAMES: [&'static str; 6] = ["quota", "timeout", "keyscan", "session", "status", "error"];
+
     /// Of a launch that the provider has not carried out.
     pub(super) fn of(kind: ErrorKind) -> Self {
         match kind {
@@ -97,6 +102,7 @@ impl Fault {
             Self::Timeout => "timeout",
             Self::Keys => "keyscan",
             Self::Session => "session",
+            Self::Instance => "status",
             Self::Provider(_) => "error",
         }
     }
@@ -108,6 +114,7 @@ impl Fault {
             Self::Timeout => "it was not there in time",
             Self::Keys => "its host keys could not be read",
             Self::Session => "the session with ZooKeeper was lost",
+            Self::Instance => "its instance has failed at the provider",
             Self::Provider(ErrorKind::Unavailable) => "the provider cannot be reached",
             Self::Provider(ErrorKind::RateLimited) => "the provider asks for fewer calls",
             Self::Provider(ErrorKind::Permanent | ErrorKind::NotFound) => "the provider has refused",

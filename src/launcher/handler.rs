@@ -2,6 +2,7 @@
 //! pieces of work its handler waits with the provider's thread.
 
 mod declining;
+mod ending;
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use nodepool_drivers::api::{self, NodeRequestHandler};
 use nodepool_threads::{StopToken, crash_point};
 use slog::{Logger, debug, info, o, warn};
 
-use super::allot::{Allotment, Allotments, Claim, Promise, Reserved, allot, allot_offered};
+use super::allot::{Allotment, Allotments, Claim, Promise, Reserved, allot, allot_offered, has_room};
 use super::assign::Reason;
 use super::board::ServingNote;
 use super::launch::{HeldNode, Launch, LaunchEnd, is_lost};
@@ -101,11 +102,8 @@ impl Handler {
             return Ok(Step::Over(None));
         }
         crash_point("request-pending");
-        let labels = request.record.node_types.clone();
-        let slots = labels.iter().map(|_| Slot::Empty).collect();
-        let attributes = request.record.safe_attributes();
-        let asked = api::NodeRequest { id: id.to_owned(), labels, attributes };
-        let driver = tools.provider.nodes().map(|cloud| Arc::from(cloud.handler(asked)));
+        let slots = request.record.node_types.iter().map(|_| Slot::Empty).collect();
+        let driver = driver(tools, &request);
         let handler = Box::new(Self {
             tools: Arc::clone(tools),
             pool: pool.to_owned(),
@@ -218,6 +216,20 @@ impl Handler {
         !self.allotted.is_empty()
     }
 
+    /// Whether it was given room for a new node.
+    pub(super) fn has_room(&self) -> bool {
+        has_room(&self.allotted)
+    }
+
+    /// Goes on with what the provider is configured to be now. False if its pool is no more.
+    pub(super) fn follow(&mut self, tools: &Arc<Tools>) -> bool {
+        if !Arc::ptr_eq(&self.tools, tools) {
+            self.tools = Arc::clone(tools);
+            self.driver = driver(tools, &self.request);
+        }
+        self.tools.pool(&self.pool).is_some()
+    }
+
     /// Whether nothing is launched for it, as long as it may wait: then it waits as one that nobody has taken.
     pub(super) fn wants_ready_ones(&self) -> bool {
         self.driver.is_none()
@@ -317,73 +329,14 @@ impl Handler {
         let shortage = Some(Short::AtProvider);
         Ok(Step::More { handler: self, launches: Vec::new(), shortage })
     }
+}
 
-    fn fulfil(mut self: Box<Self>) -> ZkResult<Step> {
-        let mut ids = Vec::new();
-        for slot in std::mem::take(&mut self.slots) {
-            if let Slot::Here(node) = slot {
-                self.expect(&node.id, node.version);
-                // The lock of the node goes here: the requestor takes it next.
-                ids.push(node.id);
-            }
-        }
-        crash_point("nodes-unlocked");
-        let fulfilled = self.requests.change(&mut self.request, |record| {
-            record.nodes.clone_from(&ids);
-            record.set_state(RequestState::Fulfilled);
-        })?;
-        crash_point("request-fulfilled");
-        match fulfilled {
-            true => info!(self.log, "the node request is fulfilled"; "nodes" => ids.join(", ")),
-            // The cleaner finds nodes of a request that is no more.
-            false => info!(self.log, "the node request was withdrawn"),
-        }
-        Ok(Step::Over(Some(self.request.version)))
-    }
-
-    /// Leaves the request to others.
-    pub(super) fn decline(mut self: Box<Self>, reasons: &[Reason]) -> ZkResult<Step> {
-        self.release()?;
-        let version =
-            decline(&self.tools, &self.pool, &self.requests, &mut self.request, reasons, &self.log)?;
-        Ok(Step::Over(version))
-    }
-
-    /// Makes the request as it was before we took it.
-    pub(super) fn give_back(mut self: Box<Self>) -> ZkResult<Step> {
-        self.release()?;
-        self.requests.change(&mut self.request, |record| {
-            record.nodes.clear();
-            record.set_state(RequestState::Requested);
-        })?;
-        info!(self.log, "the node request is given back");
-        Ok(Step::Over(Some(self.request.version)))
-    }
-
-    /// The requestor does not want it any more.
-    pub(super) fn withdraw(mut self: Box<Self>) -> ZkResult<Step> {
-        info!(self.log, "the node request was withdrawn");
-        self.release()?;
-        Ok(Step::Over(None))
-    }
-
-    /// Gives all its nodes back.
-    fn release(&mut self) -> ZkResult<()> {
-        for slot in std::mem::take(&mut self.slots) {
-            if let Slot::Here(node) = slot {
-                let (id, version) = node.deallocate()?;
-                self.expect(&id, version);
-            }
-        }
-        Ok(())
-    }
-
-    /// The record of a node that we let go has this version: until the copy of the tree has it, the node is not what it
-    /// seems there.
-    fn expect(&mut self, id: &str, version: i32) {
-        match self.claims.iter_mut().find(|claim| claim.node == id) {
-            Some(claim) => claim.expected = Some(version),
-            None => self.tools.shared.lock().ledger.expect(id, version),
-        }
-    }
+/// What launches the nodes of a request, at a provider that launches any.
+fn driver(tools: &Tools, request: &NodeRequest) -> Option<Arc<dyn NodeRequestHandler>> {
+    let asked = api::NodeRequest {
+        id: request.id.clone(),
+        labels: request.record.node_types.clone(),
+        attributes: request.record.safe_attributes(),
+    };
+    tools.provider.nodes().map(|cloud| Arc::from(cloud.handler(asked)))
 }

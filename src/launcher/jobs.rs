@@ -7,7 +7,7 @@ use nodepool_drivers::api::CallContext;
 use nodepool_threads::{Job, StopSource, StopToken, activity_within, crash_point};
 use slog::{Logger, info, o, warn};
 
-use super::allot::{Allotments, Promise};
+use super::allot::{Allotments, Promise, has_room};
 use super::assign::Reason;
 use super::cleaner::{Rules, Why, still};
 use super::handler::{Handler, Step, decline_untaken};
@@ -48,7 +48,7 @@ pub(super) enum Task {
     GiveBack(Box<Handler>),
     Withdraw(Box<Handler>),
     /// Leaves the request to others.
-    Leave(Box<Handler>),
+    Leave(Box<Handler>, Vec<Reason>),
     Launch(Box<Launch>),
     /// It is being done.
     Begun,
@@ -66,7 +66,12 @@ pub(super) enum Outcome {
 impl Task {
     /// Whether a node may be launched by it.
     pub(super) fn may_launch(&self) -> bool {
-        matches!(self, Self::Take { .. } | Self::Pursue(_) | Self::Launch(_))
+        match self {
+            Self::Take { allotted, .. } => has_room(allotted),
+            Self::Pursue(handler) => handler.has_room(),
+            Self::Launch(_) => true,
+            _ => false,
+        }
     }
 }
 
@@ -78,7 +83,7 @@ impl Job for Work {
             Task::Take { .. } => "taking",
             Task::Decline { .. } => "declining",
             Task::Launch(_) => "launching a node for",
-            Task::GiveBack(_) | Task::Withdraw(_) | Task::Leave(_) => "giving back",
+            Task::GiveBack(_) | Task::Withdraw(_) | Task::Leave(..) => "giving back",
             Task::Pursue(_) | Task::Conclude(_) | Task::Begun | Task::Launching(_) => "serving",
         };
         format!("{what} the request {}", self.request)
@@ -100,7 +105,7 @@ impl Job for Work {
             Task::Conclude(handler) => handler.conclude(stop),
             Task::GiveBack(handler) => handler.give_back(),
             Task::Withdraw(handler) => handler.withdraw(),
-            Task::Leave(handler) => handler.decline(&[Reason::NoRoom]),
+            Task::Leave(handler, reasons) => handler.decline(&reasons),
             Task::Launch(launch) => {
                 return launch.run(stop).map_or_else(Outcome::Error, Outcome::Launched);
             }

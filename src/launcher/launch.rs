@@ -141,7 +141,6 @@ impl Launch {
         let failed = loop {
             attempt += 1;
             note.attempt(&node.id, attempt.into());
-            let attempt_began = Instant::now();
             let (fault, error) = match self.attempt(settings, pool, &spec, &mut node, stop, &log)? {
                 Ok(()) => {
                     node.record.set_state(NodeState::Ready);
@@ -150,7 +149,7 @@ impl Launch {
                     info!(log, "the node is ready"; "label" => &self.label, "address" => node.record.get("interface_ip").as_str(),
                         "seconds" => format!("{:.1}", began.elapsed().as_secs_f64()));
                     note.succeeded();
-                    self.measure("ready", attempt_began, &node);
+                    self.measure("ready", began, &node);
                     return Ok(LaunchEnd::Ready(Box::new(node)));
                 }
                 Err(failed) => failed,
@@ -167,7 +166,7 @@ impl Launch {
                 return Ok(LaunchEnd::Cancelled);
             }
             note.failed(fault);
-            self.measure(metrics::key_of(fault), attempt_began, &node);
+            self.measure(metrics::key_of(fault), began, &node);
             if error.kind() == ErrorKind::Quota {
                 info!(log, "the provider has no room for the node"; "reason" => %error);
                 node.record.set_state(NodeState::Aborted);
@@ -175,7 +174,9 @@ impl Launch {
                 return Ok(LaunchEnd::NoRoom);
             }
             warn!(log, "a launch has failed"; "attempt" => attempt, "of" => settings.launch_retries, "reason" => %error);
-            if attempt >= settings.launch_retries || error.kind() == ErrorKind::Permanent {
+            // What it has left is known by this record alone, so there is no other one for the same node.
+            let ends = error.kind() == ErrorKind::Permanent || error.leaves_something();
+            if attempt >= settings.launch_retries || ends {
                 break error;
             }
             let pause = match error.kind() {
@@ -239,10 +240,11 @@ impl Launch {
         log: &Logger,
     ) -> ZkResult<Result<(), (Fault, Error)>> {
         let call = CallContext { stop: stop.deadline_in(settings.launch_timeout), log: log.clone() };
-        let mut written = Ok(());
+        let (mut written, mut made) = (Ok(()), false);
         let launched = {
             let _doing = activity_within(settings.launch_timeout, format!("launching the node {}", node.id));
             self.driver.launch(&call, spec, &mut |external_id| {
+                made = true;
                 crash_point("instance-created");
                 node.record.external_id = Value::from(external_id);
                 written = node.write();
@@ -251,6 +253,9 @@ impl Launch {
         };
         let launched = match launched {
             Ok(launched) => launched,
+            Err(error) if made && error.kind() == ErrorKind::Transient => {
+                return Ok(Err((Fault::Instance, error)));
+            }
             Err(error) => return Ok(Err((Fault::of(error.kind()), error))),
         };
         crash_point("node-launched");

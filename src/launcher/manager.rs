@@ -43,8 +43,8 @@ const DECIDING: Duration = Duration::from_secs(1);
 const ROUND: Duration = Duration::from_secs(60);
 /// How often locks of old requests are looked for: each has to be asked for its age.
 const SWEEP_ROUND: Duration = Duration::from_secs(3600);
-/// How long to wait after a label's request for stock has failed.
-const STOCK_PAUSE: Duration = Duration::from_secs(10);
+/// How long to wait after a label's request for stock has failed: first, and after many in a row.
+const STOCK_PAUSE: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(80)];
 /// How long to wait before a provider that could not be opened is tried again.
 const OPEN_PAUSE: Duration = Duration::from_secs(10);
 /// How often the statistics of the fleet are sent.
@@ -131,6 +131,8 @@ pub(super) struct Own {
     /// Those of our own requests that were not there when they were looked for last.
     unseen: BTreeSet<String>,
     stock_pauses: BTreeMap<String, Instant>,
+    /// How many requests for stock of a label have failed since one had its node.
+    stock_failures: BTreeMap<String, u32>,
     /// The labels for stock that no pool can launch yet.
     bare: BTreeSet<String>,
     reopen: Option<Instant>,
@@ -293,7 +295,7 @@ impl Launcher {
 fn lacks_image(state: &State, tools: &Tools, label: &str) -> bool {
     let Some(facts) = state.facts(&tools.name).filter(|_| tools.keeper.is_none()) else { return false };
     let mut pools = tools.pools().into_iter().filter(|pool| pool.labels.contains_key(label));
-    pools.any(|pool| !label_ready(&state.world, &tools.name, pool, &facts, label))
+    pools.any(|pool| label_ready(&state.world, &tools.name, pool, Some(&facts), label) == Some(false))
 }
 
 /// Whether a pool of the provider could launch a node of this label.
@@ -302,6 +304,7 @@ fn can_launch(state: &State, tools: &Tools, label: &str) -> bool {
     let Some(facts) = state.facts(&tools.name).filter(|_| tools.keeper.is_none()) else { return false };
     let may = |limit: Option<i64>| limit.is_none_or(|limit| limit > 0);
     tools.pools().into_iter().any(|pool| {
-        may(pool.limits.get("instances")) && label_ready(&state.world, &tools.name, pool, &facts, label)
+        may(pool.limits.get("instances"))
+            && label_ready(&state.world, &tools.name, pool, Some(&facts), label) == Some(true)
     })
 }

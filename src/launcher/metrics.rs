@@ -20,6 +20,7 @@ pub(super) fn key_of(fault: Fault) -> &'static str {
         Fault::Timeout => "error.servercreatetimeout",
         Fault::Keys => "error.keyscan",
         Fault::Session => "error.zksession",
+        Fault::Instance => "error.status",
         Fault::Provider(_) => "error.unknown",
     }
 }

@@ -1,6 +1,7 @@
 //! The thread of a provider: it owns the handlers of the requests that its pools serve, decides what is done next at the
 //! provider, and hands it to the provider's workers. It makes no call that could block.
 
+mod deletions;
 mod inbox;
 mod orders;
 mod returns;
@@ -21,12 +22,13 @@ use slog::{Logger, debug, error, info, warn};
 use inbox::{Event, Inbox};
 
 use super::allot::{Promise, allot, allot_offered};
-use super::assign::{Verdict, View, Wait, verdict};
+use super::assign::{ProviderFacts, Reason, Verdict, View, Wait, objections, verdict};
 use super::cleaner::{Rules, Why, garbage, oldest_unused};
 use super::handler::{Handler, Short, Step, tell_of};
 use super::jobs::{Deleted, Deletion, Outcome, Task, Work};
 use super::metrics;
-use super::shared::{State, Tools};
+use super::offer::Offer;
+use super::shared::{MOST_CONCURRENCY, State, Tools};
 use super::survey::Survey;
 use super::world::Node;
 use crate::model::{NodeState, now};
@@ -200,7 +202,8 @@ impl Worker {
         others: (Receiver<()>, Receiver<Arc<Tools>>, Receiver<Infallible>),
     ) -> io::Result<(Self, Inbox)> {
         let name = &tools.name;
-        let size = tools.concurrency() + SPARE_WORKERS;
+        // How many work is the configuration's, which may change.
+        let size = MOST_CONCURRENCY + SPARE_WORKERS;
         let (crew, works) = Pool::start_elastic(&format!("{name}-worker"), "launch worker", size)?;
         let (deleters, deleted) = Pool::start_elastic(&format!("{name}-delete"), "node deleter", DELETERS)?;
         let (surveyor, surveyed) = Pool::start(&format!("{name}-survey"), "provider survey", 1)?;
@@ -258,11 +261,12 @@ impl Worker {
         let full_look = !self.looked_at_all
             || self.active.values().any(|one| one.waiting)
             || (self.launching > 0 && self.launching >= self.tools.concurrency());
+        let complete = self.tools.shared.lock().complete;
         // Each step moves these on.
         let rounds = [
-            Some(self.next_survey),
-            full_look.then_some(self.next_full_look),
-            self.has_ages().then_some(self.next_ages),
+            (!self.surveying).then_some(self.next_survey),
+            (complete && full_look).then_some(self.next_full_look),
+            (complete && self.has_ages()).then_some(self.next_ages),
         ];
         let soonest = rounds.into_iter().flatten().chain(to_come).min();
         soonest.unwrap_or(now).min(now + SURVEY_ROUND)

@@ -1,6 +1,6 @@
 //! What the launcher's threads share: what is known and what is decided, under one lock that is held for moments only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
@@ -22,7 +22,7 @@ use crate::zk::{Nodes, Requests};
 /// The launch workers of a provider that does not say how many nodes may be launched at once.
 pub(super) const DEFAULT_CONCURRENCY: usize = 40;
 /// More threads than this would only be in each other's way.
-const MOST_CONCURRENCY: u64 = 250;
+pub(super) const MOST_CONCURRENCY: usize = 250;
 
 /// The shared state.
 pub(super) struct Shared(Mutex<State>);
@@ -39,6 +39,8 @@ pub(super) struct State {
     pub(super) config: Arc<LauncherConfig>,
     /// The limits of each tenant.
     pub(super) tenants: BTreeMap<String, Resources>,
+    /// The ids of this launcher's pools.
+    pub(super) own_pools: BTreeSet<String>,
     /// Whether the copies of the tree are complete: before that, what they lack means nothing.
     pub(super) complete: bool,
 }
@@ -65,6 +67,11 @@ impl State {
             })
             .collect();
         self.config = Arc::new(config.clone());
+    }
+
+    /// Whether all pools of this launcher can be seen in the fleet.
+    pub(super) fn own_pools_are_there(&self) -> bool {
+        self.own_pools.iter().all(|id| self.world.pools().any(|pool| pool.id == *id))
     }
 
     /// What is known of a provider.
@@ -181,8 +188,7 @@ impl Tools {
     pub(super) fn concurrency(&self) -> usize {
         let configured = self.config.settings().max_concurrency;
         configured.map_or(DEFAULT_CONCURRENCY, |number| {
-            // invariant: it fits, being at most that many.
-            usize::try_from(number.min(MOST_CONCURRENCY)).unwrap_or(DEFAULT_CONCURRENCY)
+            usize::try_from(number).map_or(MOST_CONCURRENCY, |number| number.min(MOST_CONCURRENCY))
         })
     }
 }

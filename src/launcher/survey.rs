@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nodepool_drivers::api::{
-    self, CallContext, Error, Instance, LabelImage, PoolLabel, PoolSettings, metadata,
+    self, CallContext, Error, ErrorKind, Instance, LabelImage, PoolLabel, PoolSettings, metadata,
 };
 use nodepool_threads::{Job, StopToken};
 use slog::{debug, warn};
@@ -66,23 +66,18 @@ impl Survey {
                 facts.limits.lower_by(&instance.resources);
             }
         }
-        self.look_at_zones(call, cloud, &mut facts);
-        for pool in settings.pools.values() {
-            for label in pool.labels.values() {
-                look_at_label(call, cloud, pool, label, &mut facts);
-            }
-        }
-        Ok((facts, instances))
-    }
-
-    /// The zones, or those that were told the last time.
-    fn look_at_zones(&self, call: &CallContext, cloud: &dyn api::Nodes, facts: &mut ProviderFacts) {
+        let known = self.tools.shared.lock().facts(&self.tools.name);
         facts.zones = cloud.zones(call).unwrap_or_else(|error| {
             let what = "the provider does not tell its zones";
             facts.remarks.insert(Remark { what, of: None, reason: error.to_string() });
-            let known = self.tools.shared.lock().facts(&self.tools.name);
-            known.map(|facts| facts.zones.clone()).unwrap_or_default()
+            known.as_ref().map(|known| known.zones.clone()).unwrap_or_default()
         });
+        for pool in settings.pools.values() {
+            for label in pool.labels.values() {
+                look_at_label(call, cloud, pool, label, known.as_deref(), &mut facts);
+            }
+        }
+        Ok((facts, instances))
     }
 
     fn clean_up(&self, call: &CallContext) {
@@ -140,18 +135,25 @@ impl Survey {
     }
 }
 
+/// What is not told now is as it was told the last time.
 fn look_at_label(
     call: &CallContext,
     cloud: &dyn api::Nodes,
     pool: &PoolSettings,
     label: &PoolLabel,
+    known: Option<&ProviderFacts>,
     facts: &mut ProviderFacts,
 ) {
     let key = (pool.name.clone(), label.name.clone());
     let remark = |what, error: Error| Remark { what, of: Some(key.clone()), reason: error.to_string() };
     match cloud.needs(call, pool, &label.name) {
         Ok(needs) => _ = facts.needs.insert(key.clone(), needs),
-        Err(error) => _ = facts.remarks.insert(remark("what a label needs is unknown", error)),
+        Err(error) => {
+            if let Some(needs) = known.and_then(|known| known.needs.get(&key)) {
+                facts.needs.insert(key.clone(), needs.clone());
+            }
+            facts.remarks.insert(remark("what a label needs is unknown", error));
+        }
     }
     if matches!(label.image, LabelImage::Disk(_)) {
         return;
@@ -160,8 +162,12 @@ fn look_at_label(
         Ok(true) => {}
         Ok(false) => facts.unready.push(key),
         Err(error) => {
+            let was_ready = known.is_some_and(|known| !known.unready.contains(&key));
+            let says_no = matches!(error.kind(), ErrorKind::Permanent | ErrorKind::NotFound);
+            if says_no || !was_ready {
+                facts.unready.push(key.clone());
+            }
             facts.remarks.insert(remark("whether a label can be launched is unknown", error));
-            facts.unready.push(key);
         }
     }
 }

@@ -152,8 +152,6 @@ impl Launcher {
     pub(super) fn view(&self) -> View {
         let state = self.shared.lock();
         let providers: Vec<_> = self.open_providers().map(|tools| provider(&state, tools)).collect();
-        let is_there = |pool: &PoolView| state.world.pools().any(|there| there.id == pool.id);
-        let pools_there = providers.iter().flat_map(|provider| &provider.pools).all(is_there);
         let tenant = |(name, limits): (&String, &Resources)| {
             let used = state.ledger.used_by_tenant(&state.world, name);
             (name.clone(), Room { used, limits: limits.clone() })
@@ -161,7 +159,7 @@ impl Launcher {
         View {
             config: Arc::clone(&self.config),
             tree_complete: state.complete,
-            registered: pools_there && self.membership.is_registered(),
+            registered: state.own_pools_are_there() && self.membership.is_registered(),
             leads: self.leads(),
             tenants: state.tenants.iter().map(tenant).collect(),
             goings: state.board.copy(),
@@ -176,7 +174,8 @@ fn provider(state: &State, tools: &Tools) -> ProviderView {
     let used = |pool: Option<&str>| state.ledger.used(&state.world, &tools.name, pool);
     let bare = |pool: &PoolSettings| {
         let (Some(facts), None) = (&facts, &tools.keeper) else { return Vec::new() };
-        let is_bare = |label: &&String| !label_ready(&state.world, &tools.name, pool, facts, label);
+        let is_bare =
+            |label: &&String| label_ready(&state.world, &tools.name, pool, Some(facts), label) == Some(false);
         pool.labels.keys().filter(is_bare).cloned().collect()
     };
     let pool = |pool: &PoolSettings| {

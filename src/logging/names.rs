@@ -8,7 +8,7 @@ use nodepool_drivers::api::nearest;
 use slog::Record;
 
 /// All loggers that log anything.
-const LOGGERS: [&str; 50] = [
+const LOGGERS: [&str; 51] = [
     "nodepool.builder.abandoned",
     "nodepool.builder.app",
     "nodepool.builder.build_worker",
@@ -37,6 +37,7 @@ const LOGGERS: [&str; 50] = [
     "nodepool.launcher.errands",
     "nodepool.launcher.handler",
     "nodepool.launcher.handler.declining",
+    "nodepool.launcher.handler.ending",
     "nodepool.launcher.jobs",
     "nodepool.launcher.launch",
     "nodepool.launcher.leader",

@@ -14,9 +14,11 @@ fn crash_at(step: &str) {
     let state: PathBuf = sandbox.path("cloud");
     std::fs::create_dir(&state).unwrap();
     let header = sandbox.header(&Header { timeout: SESSION, ..Header::default() });
-    let cloud =
-        provider("cloud", &format!("state-dir: '{}'", state.display()), "", &[pool("main", &["a"], "")]);
-    sandbox.write_config(&format!("{header}{}", body(&["a"], &[cloud])));
+    // Ready nodes only where they are what it is about: elsewhere they would meet the step first.
+    let stock = format!("{{name: stock, min-ready: {}}}", u8::from(step.starts_with("min-ready")));
+    let pools = [pool("main", &["a", "stock"], "")];
+    let cloud = provider("cloud", &format!("state-dir: '{}'", state.display()), "", &pools);
+    sandbox.write_config(&format!("{header}{}", body(&["a", &stock], &[cloud])));
     let zuul = Requestor::new(&sandbox);
 
     let mut command = sandbox.launcher_command(&[]);
@@ -73,7 +75,9 @@ fn crash_at(step: &str) {
             names.iter().all(|name| zuul.zk.children(&format!("{parent}/{name}{below}")).is_empty())
         };
         let locks = zuul.zk.children(LOCKS);
+        let asks_itself = |id: &String| id.starts_with("900-");
         (nodes.iter().all(fine)
+            && !zuul.zk.children(REQUESTS).iter().any(asks_itself)
             && ids == instances
             && unlocked(NODES, &nodes, "/lock")
             && unlocked(LOCKS, &locks, ""))
@@ -102,4 +106,6 @@ crashes! {
     killed_once_a_request_is_declined: "request-declined",
     killed_once_a_node_is_marked: "node-deleting",
     killed_once_an_instance_is_deleted: "instance-deleted",
+    killed_once_a_node_for_stock_is_asked_for: "min-ready-requested",
+    killed_once_a_node_for_stock_is_released: "min-ready-collected",
 }

@@ -222,7 +222,7 @@ fn what_fails_is_on_the_page_once_for_each_cause_without_what_the_provider_has_s
     zuul.give_back(&node);
     wait_page(&launcher, "/", "not deleted");
     let text = words(&get(web, "/").body);
-    assert!(text.contains("a → broken / main the provider has failed"), "{text}");
+    assert!(text.contains("a → broken / main its instance has failed at the provider"), "{text}");
     assert!(text.contains("2 times in the last hour"), "{text}");
     assert!(text.contains("b → full / main the provider has no room for it"), "{text}");
     assert!(text.contains("provider full 1 node is not deleted"), "{text}");
@@ -232,7 +232,7 @@ fn what_fails_is_on_the_page_once_for_each_cause_without_what_the_provider_has_s
         assert!(!body.contains("the fake cloud"), "{path}: {body}");
     }
     let metrics = get(web, "/metrics").body;
-    assert_eq!(sample(&metrics, r#"nodepool_launches_total{provider="broken",result="error"}"#), Some(2.0));
+    assert_eq!(sample(&metrics, r#"nodepool_launches_total{provider="broken",result="status"}"#), Some(2.0));
     assert_eq!(sample(&metrics, r#"nodepool_launches_total{provider="full",result="quota"}"#), Some(1.0));
     let stuck = |metrics: &str| sample(metrics, r#"nodepool_stuck_deletions{provider="full"}"#);
     assert!(stuck(&metrics).unwrap() >= 1.0);

@@ -127,3 +127,25 @@ fn a_cloud_that_cannot_be_reached_is_warned_of_once() {
     let warnings: Vec<_> = log.lines().filter(|line| line.contains(" WARN ")).collect();
     assert!(warnings.len() == 1 && warnings[0].contains("Connection refused"), "{warnings:#?}");
 }
+
+#[test]
+fn a_reload_raises_how_many_are_launched_at_once() {
+    let sandbox = Sandbox::new("launcher-more-at-once");
+    let write = |most: u32| {
+        let keys = format!("    max-concurrency: {most}\n");
+        let cloud = provider("cloud", "launch-delay: 3600", &keys, &[pool("main", &["a"], "")]);
+        sandbox.write_body(&body(&["a"], &[cloud]));
+    };
+    write(1);
+    let zuul = Requestor::new(&sandbox);
+    let launcher = sandbox.launcher(&[]);
+    (0..30).for_each(|_| drop(zuul.ask(&["a"])));
+    let building = |count: usize| {
+        launcher.wait_until(&format!("{count} launches"), SOON, || {
+            (nodes_in(&zuul.zk, "building").len() == count).then_some(())
+        });
+    };
+    building(1);
+    write(30);
+    building(30);
+}

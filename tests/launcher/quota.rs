@@ -134,3 +134,38 @@ fn requests_of_a_tenant_do_not_wait_for_what_each_other_holds() {
     nodes.iter().for_each(|node| zuul.give_back(node));
     zuul.wait(&three, "pending");
 }
+
+/// It kept the configuration that it was taken under.
+#[test]
+fn a_request_that_waits_for_room_follows_the_configuration() {
+    let sandbox = Sandbox::new("launcher-wait-edit");
+    let write = |keys: &str, pools: &[(&str, &str)]| {
+        let pools: Vec<_> = pools.iter().map(|(name, label)| pool(name, &[label], keys)).collect();
+        sandbox.write_body(&body(&["a", "b"], &[provider("cloud", "", "", &pools)]));
+    };
+    write("max-servers: 1", &[("main", "a")]);
+    let zuul = Requestor::new(&sandbox);
+    let launcher = sandbox.launcher(&[]);
+    zuul.accept(&zuul.ask(&["a"]));
+    let ask = || {
+        let waits = zuul.ask(&["a"]);
+        zuul.wait(&waits, "pending");
+        waits
+    };
+    // More room is used at once.
+    let waits = ask();
+    write("max-servers: 2", &[("main", "a")]);
+    zuul.accept(&waits);
+    // What the pool could never serve any more is declined.
+    let waits = ask();
+    write("max-servers: 0", &[("main", "a")]);
+    zuul.wait(&waits, "failed");
+    // A pool that goes lets others serve it.
+    write("max-servers: 2", &[("main", "a")]);
+    launcher.wait_until("the third edit", SOON, || {
+        (launcher.log().matches("the provider's configuration has changed").count() == 3).then_some(())
+    });
+    let waits = ask();
+    write("max-servers: 9", &[("other", "a")]);
+    zuul.accept(&waits);
+}

@@ -182,7 +182,7 @@ fn launch_provider_provider_az_and_launch_requestor_requestor_are_the_same_by_zo
 #[test]
 fn launch_error_kind_is_counted_for_each_attempt_by_what_has_failed() {
     let found = Found::get();
-    assert_eq!(found.timed("nodepool.launch.provider.broken.error.unknown"), 2);
+    assert_eq!(found.timed("nodepool.launch.provider.broken.error.status"), 2);
     assert_eq!(found.timed("nodepool.launch.provider.full.error.quota"), 1);
     assert_eq!(found.timed("nodepool.launch.error.servercreatetimeout"), 1);
 }

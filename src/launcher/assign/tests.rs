@@ -83,6 +83,7 @@ fn judge_facts(
         concurrency: 5,
         launching: 4,
         paused: false,
+        settled: true,
     };
     view(&mut seen);
     verdict(&seen, &request("100-0000000000", record))
@@ -151,6 +152,7 @@ fn a_pool_declines_what_it_never_can() {
         concurrency: 5,
         launching: 4,
         paused: false,
+        settled: true,
     };
     assert_eq!(verdict(&view, &request("1-0000000000", record)), Verdict::Decline(vec![Reason::Disabled]));
 }
@@ -189,6 +191,7 @@ fn a_request_that_exceeds_the_providers_limits_is_declined_unless_the_pool_ignor
             concurrency: 5,
             launching: 4,
             paused: false,
+            settled: true,
         };
         let record = json!({"node_types": vec!["a"; count]});
         assert_eq!(verdict(&view, &request("1-0000000000", record)), expected, "{count} {ignores}");
@@ -296,7 +299,8 @@ fn a_pool_of_machines_gives_what_is_free_and_otherwise_has_requests_wait_without
         (ask(&["x"]), true, decline(Reason::TooFewMachines)),
         (ask(&["unknown"]), true, decline(Reason::Labels(vec!["unknown".to_owned()]))),
         (json!({"node_types": ["a"], "reuse": false}), true, decline(Reason::NothingNew)),
-        (json!({"node_types": ["a", "a"], "tenant_name": "t"}), true, Verdict::Wait(Wait::Tenant)),
+        // As in the original, a tenant's limits are of what is launched.
+        (json!({"node_types": ["a", "a"], "tenant_name": "t"}), true, Verdict::Take),
     ] {
         let mut world = World::default();
         if free {
@@ -322,6 +326,7 @@ fn a_pool_of_machines_gives_what_is_free_and_otherwise_has_requests_wait_without
             concurrency: 5,
             launching: 4,
             paused: false,
+            settled: true,
         };
         let shown = record.to_string();
         assert_eq!(verdict(&view, &request("100-0000000000", record)), expected, "{shown} {free}");
@@ -348,4 +353,31 @@ fn while_the_provider_does_not_answer_only_ready_nodes_are_given() {
     let mut fresh = request(&["a"]);
     fresh["reuse"] = false.into();
     assert_eq!(judge(fresh, &["a"]), wait);
+}
+
+#[test]
+fn what_needs_no_answer_of_the_provider_is_declined_before_there_is_one() {
+    let unknown = |record: serde_json::Value| judge(record, |_| {}, |view| view.facts = None);
+    let labels = Verdict::Decline(vec![Reason::Labels(vec!["x".to_owned()])]);
+    assert_eq!(unknown(json!({"node_types": ["x"]})), labels);
+    let no_image = Verdict::Decline(vec![Reason::NoImage("disk".to_owned())]);
+    assert_eq!(unknown(json!({"node_types": ["disk"]})), no_image);
+    assert_eq!(unknown(json!({"node_types": ["a"]})), Verdict::Wait(Wait::NotReady));
+    // Not before the others of this launcher can be seen to have declined it, too.
+    let early = judge(json!({"node_types": ["x"]}), |_| {}, |view| view.settled = false);
+    assert_eq!(early, Verdict::Wait(Wait::NotReady));
+}
+
+#[test]
+fn ready_nodes_need_not_wait_for_launches() {
+    let busy = |ready: &[&str]| {
+        let stock = |world: &mut World| {
+            for (number, label) in ready.iter().enumerate() {
+                world.set_node(&number.to_string(), Some(node(NodeState::Ready, label)), false);
+            }
+        };
+        judge(json!({"node_types": ["a"]}), stock, |view| view.launching = view.concurrency)
+    };
+    assert_eq!(busy(&["b"]), Verdict::Wait(Wait::Concurrency));
+    assert_eq!(busy(&["a"]), Verdict::Take);
 }

@@ -76,6 +76,8 @@ impl Launcher {
                 },
             }
         }
+        let own = self.open_providers().flat_map(|tools| tools.ids.values().cloned()).collect();
+        self.shared.lock().own_pools = own;
     }
 
     pub(super) fn tools(&mut self, name: &str, config: Arc<dyn ProviderConfig>) -> Result<Tools, String> {

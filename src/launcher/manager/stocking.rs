@@ -42,7 +42,7 @@ impl Launcher {
             (Ok(Err(why)), what) => {
                 warn!(self.log, "an errand has failed"; "errand" => ?what, "reason" => %why);
                 if let What::Ask(label) = what {
-                    self.own.stock_pauses.insert(label, Instant::now() + STOCK_PAUSE);
+                    self.own.pause_stock(&label);
                 }
             }
             (Err(panicked), what) => {
@@ -92,16 +92,20 @@ impl Launcher {
             let state = self.shared.lock();
             for (id, label) in &self.own.made {
                 match state.world.requests().get(id).map(|request| request.record.state) {
-                    Some(RequestState::Fulfilled) => over.push(id.clone()),
-                    Some(RequestState::Failed) => {
-                        over.push(id.clone());
-                        self.own.stock_pauses.insert(label.clone(), Instant::now() + STOCK_PAUSE);
+                    Some(end @ (RequestState::Fulfilled | RequestState::Failed)) => {
+                        over.push((id.clone(), label.clone(), end));
                     }
                     Some(RequestState::Requested | RequestState::Pending) | None => {}
                 }
             }
         }
-        over.into_iter().for_each(|id| self.order(What::Collect(id)));
+        for (id, label, end) in over {
+            match end {
+                RequestState::Failed => self.own.pause_stock(&label),
+                _ => _ = self.own.stock_failures.remove(&label),
+            }
+            self.order(What::Collect(id));
+        }
     }
 
     pub(super) fn give_back_orphans(&mut self) {
@@ -137,5 +141,19 @@ impl Launcher {
             found.map(|request| request.id.clone()).collect()
         };
         pending.into_iter().for_each(|id| self.order(What::Reset(id)));
+    }
+}
+
+impl Own {
+    /// A request for stock of this label has come to nothing. Several that fail together are one failure.
+    fn pause_stock(&mut self, label: &str) {
+        if self.stock_pauses.contains_key(label) {
+            return;
+        }
+        let failures = self.stock_failures.entry(label.to_owned()).or_default();
+        let [first, longest] = STOCK_PAUSE;
+        let pause = first.saturating_mul(1 << (*failures).min(8)).min(longest);
+        *failures += 1;
+        self.stock_pauses.insert(label.to_owned(), Instant::now() + pause);
     }
 }

@@ -1,6 +1,9 @@
 //! What the thread of a provider has done next.
 
+use nodepool_drivers::api::PoolSettings;
+
 use super::*;
+use crate::model::NodeRequest;
 
 impl Worker {
     /// Forgets what was noted about requests and nodes that can be told from the copy of the tree by now.
@@ -31,49 +34,68 @@ impl Worker {
         let idle: Vec<String> = idle.into_iter().map(|(_, id)| id.clone()).collect();
         for id in idle {
             let Some(active) = self.active.get_mut(&id) else { continue };
-            let Some(handler) = &mut active.handler else { continue };
-            let gone = !self.tools.shared.lock().world.requests().contains_key(&id);
-            let next: fn(Box<Handler>) -> Task = if gone && active.waiting {
-                Task::Withdraw
-            } else if !active.waiting {
-                Task::Conclude
-            } else if active.not_before.is_none_or(|at| at <= Instant::now()) && handler.allot() {
-                Task::Pursue
-            } else if handler.wants_ready_ones() {
-                Task::GiveBack
-            } else if handler.is_for_stock() {
-                Task::Leave
-            } else {
-                let pool = active.pool.clone();
-                self.make_room(&pool);
-                continue;
-            };
-            active.not_before = None;
-            if let Some(handler) = active.handler.take() {
-                let cancel = Arc::clone(&active.cancel);
-                active.out += 1;
-                let task = next(handler);
-                let launches = task.may_launch();
-                self.backlog.push_back(Work { request: id, task, cancel, launches });
+            let (waiting, due) = (active.waiting, active.not_before.is_none_or(|at| at <= Instant::now()));
+            let Some(handler) = active.handler.take() else { continue };
+            let task =
+                if waiting { self.task_for_waiting(handler, due) } else { Ok(Task::Conclude(handler)) };
+            let Some(active) = self.active.get_mut(&id) else { continue };
+            match task {
+                Ok(task) => {
+                    active.not_before = None;
+                    active.out += 1;
+                    let (cancel, launches) = (Arc::clone(&active.cancel), task.may_launch());
+                    self.backlog.push_back(Work { request: id, task, cancel, launches });
+                }
+                Err(handler) => {
+                    let pool = handler.pool.clone();
+                    active.handler = Some(handler);
+                    // Nobody is there who could delete a node, or launch another one.
+                    if !self.is_silent() {
+                        self.make_room(&pool);
+                    }
+                }
             }
         }
     }
 
-    /// Has the oldest ready node of a pool deleted that nobody needs.
-    pub(super) fn make_room(&mut self, pool: &str) {
-        let found = {
-            let state = self.tools.shared.lock();
-            oldest_unused(&state.world, (&self.tools.name, pool), now(), |id| state.ledger.is_claimed(id))
+    /// What is to be done for a request that waits for room with us, or its handler back if nothing is. As configuration
+    /// and provider are now, it may find room, or be one that the pool would not take.
+    fn task_for_waiting(&self, mut handler: Box<Handler>, due: bool) -> Result<Task, Box<Handler>> {
+        if !self.tools.shared.lock().world.requests().contains_key(&handler.request.id) {
+            return Ok(Task::Withdraw(handler));
+        }
+        if !handler.follow(&self.tools) {
+            return Ok(Task::GiveBack(handler));
+        }
+        let reasons = self.objections_to(&handler);
+        if !reasons.is_empty() {
+            return Ok(Task::Leave(handler, reasons));
+        }
+        if due && handler.allot() {
+            return Ok(Task::Pursue(handler));
+        }
+        if handler.wants_ready_ones() {
+            return Ok(Task::GiveBack(handler));
+        }
+        if handler.is_for_stock() {
+            return Ok(Task::Leave(handler, vec![Reason::NoRoom]));
+        }
+        Err(handler)
+    }
+
+    fn objections_to(&self, handler: &Handler) -> Vec<Reason> {
+        let state = self.tools.shared.lock();
+        let Some(pool) = self.tools.pool(&handler.pool) else { return Vec::new() };
+        let (facts, offer) = (state.facts(&self.tools.name), self.tools.offer(&state, &pool.name));
+        let case = Case {
+            pool,
+            offer: offer.as_ref(),
+            facts: facts.as_deref(),
+            launching: 0,
+            paused: false,
+            settled: true,
         };
-        // Of ours the copy may not have that they are being deleted.
-        let making =
-            self.deleting.iter().any(|(node, other)| other == pool && !self.put_off.contains_key(node));
-        if making {
-            return;
-        }
-        if let Some(node) = found.filter(|node| !self.put_off.contains_key(node)) {
-            self.order_deletion(node, pool.to_owned(), Why::MakeRoom);
-        }
+        objections(&case.view(&self.tools, &state), &handler.request)
     }
 
     /// Hands the backlog to the workers, as far as they have room.
@@ -81,7 +103,7 @@ impl Worker {
         let concurrency = self.tools.concurrency();
         let mut left = VecDeque::new();
         while let Some(work) = self.backlog.pop_front() {
-            let full = self.running >= self.crew.size() || (work.launches && self.launching >= concurrency);
+            let full = self.running >= self.most_work() || (work.launches && self.launching >= concurrency);
             if full {
                 left.push_back(work);
                 continue;
@@ -104,100 +126,98 @@ impl Worker {
         if full_look {
             self.next_full_look = Instant::now() + FULL_LOOK;
         }
-        if !self.backlog.is_empty() && self.running >= self.crew.size() {
+        if !self.backlog.is_empty() && self.running >= self.most_work() {
             return;
         }
-        let room = self.crew.size().saturating_sub(self.running + self.backlog.len());
+        for (request, pool, task) in self.new_tasks(full_look) {
+            self.begin(request, pool, task);
+        }
+    }
+
+    /// What is to be done about requests that are new, with the pools that do it. No task may be dropped while the state is
+    /// locked: what it was given would be given back to it.
+    fn new_tasks(&mut self, full_look: bool) -> Vec<(String, String, Task)> {
+        let room = self.most_work().saturating_sub(self.running + self.backlog.len());
         // Most of them can be taken, and for the others there is the full look.
         let look_at = if full_look { usize::MAX } else { 2 * room + 16 };
-        let mut orders: Vec<(String, Task, String)> = Vec::new();
+        let mut tasks: Vec<(String, String, Task)> = Vec::new();
         let mut chosen = BTreeSet::new();
+        let tools = Arc::clone(&self.tools);
         let pools: Vec<_> =
-            self.tools.pools().into_iter().map(|pool| (pool, self.is_paused(&pool.name))).collect();
-        {
-            let mut state = self.tools.shared.lock();
-            let facts = state.facts(&self.tools.name);
-            let is_new = |id: &String| !self.active.contains_key(id) && !self.known.contains_key(id);
-            let ids = state.world.requested().map(|request| &request.id);
-            let ids: Vec<String> = ids.filter(|id| is_new(id)).take(look_at).cloned().collect();
-            self.looked_at_all = ids.len() < look_at;
-            let mut launching = self.launching + self.backlog.iter().filter(|work| work.launches).count();
-            'pools: for (pool, mut paused) in pools {
-                let mut offer = self.tools.offer(&state, &pool.name);
-                for id in &ids {
-                    if orders.len() >= room {
-                        break 'pools;
-                    }
-                    let Some(request) = state.world.requests().get(id).filter(|_| !chosen.contains(id))
-                    else {
-                        continue;
-                    };
-                    let view = View {
-                        world: &state.world,
-                        ledger: &state.ledger,
-                        provider: &self.tools.name,
-                        pool,
-                        id: self.tools.id(&pool.name),
-                        priority: self.tools.priority(pool),
-                        offer: offer.as_ref(),
-                        facts: facts.as_deref(),
-                        tenants: &state.tenants,
-                        concurrency: self.tools.concurrency(),
-                        launching,
-                        paused,
-                    };
-                    let (tools, name) = (Arc::clone(&self.tools), pool.name.clone());
-                    let task = match verdict(&view, request) {
-                        Verdict::Take => {
-                            let request = request.clone();
-                            let wanted = request.record.node_types.len();
-                            let allotted = match &mut offer {
-                                Some(offer) => {
-                                    let slots: Vec<usize> = (0..wanted).collect();
-                                    allot_offered(&mut state, &tools, offer, &request.record, &slots)
-                                }
-                                None => allot(&mut state, &tools, pool, &request.record, 0..wanted, None),
-                            };
-                            // Who comes next must not have the room that this one waits for.
-                            paused |= allotted.len() < wanted;
-                            launching += 1;
-                            let promise = Promise::new(&mut state, &tools, pool, &request, &allotted);
-                            Task::Take { tools, pool: name, allotted, promise }
-                        }
-                        Verdict::Wait(Wait::Machines) => {
-                            if let Some(offer) = &mut offer {
-                                let labels = &request.record.node_types;
-                                offer.set_aside(labels, &state.world, &tools.name, &name);
-                            }
-                            continue;
-                        }
-                        Verdict::Decline(reasons) => Task::Decline { tools, pool: name, reasons },
-                        Verdict::Wait(Wait::Paused | Wait::Concurrency) if !full_look => {
-                            self.looked_at_all = false;
-                            break;
-                        }
-                        Verdict::Wait(_) | Verdict::Leave(_) | Verdict::Nothing => continue,
-                    };
-                    chosen.insert(id.clone());
-                    orders.push((id.clone(), task, pool.name.clone()));
+            tools.pools().into_iter().map(|pool| (pool, self.is_paused(&pool.name))).collect();
+        let mut launching = self.launching + self.backlog.iter().filter(|work| work.launches).count();
+        let mut state = tools.shared.lock();
+        let (facts, settled) = (state.facts(&tools.name), state.own_pools_are_there());
+        let is_new = |id: &String| !self.active.contains_key(id) && !self.known.contains_key(id);
+        let ids = state.world.requested().map(|request| &request.id);
+        let ids: Vec<String> = ids.filter(|id| is_new(id)).take(look_at).cloned().collect();
+        self.looked_at_all = ids.len() < look_at;
+        for (pool, mut paused) in pools {
+            let mut offer = tools.offer(&state, &pool.name);
+            for id in &ids {
+                if tasks.len() >= room {
+                    return tasks;
                 }
+                if chosen.contains(id) {
+                    continue;
+                }
+                let Some(request) = state.world.requests().get(id) else { continue };
+                let verdict = {
+                    let (offer, facts) = (offer.as_ref(), facts.as_deref());
+                    let case = Case { pool, offer, facts, launching, paused, settled };
+                    verdict(&case.view(&tools, &state), request)
+                };
+                let task = match verdict {
+                    Verdict::Take => {
+                        let request = request.clone();
+                        let (task, has_all) = take(&mut state, &tools, pool, &mut offer, &request);
+                        // Who comes next must not have the room that this one waits for.
+                        paused |= !has_all;
+                        launching += usize::from(task.may_launch());
+                        task
+                    }
+                    Verdict::Wait(Wait::Machines) => {
+                        if let Some(offer) = &mut offer {
+                            let labels = &request.record.node_types;
+                            offer.set_aside(labels, &state.world, &tools.name, &pool.name);
+                        }
+                        continue;
+                    }
+                    Verdict::Decline(reasons) => {
+                        Task::Decline { tools: Arc::clone(&tools), pool: pool.name.clone(), reasons }
+                    }
+                    Verdict::Wait(Wait::Paused | Wait::Concurrency) if !full_look => {
+                        self.looked_at_all = false;
+                        break;
+                    }
+                    Verdict::Wait(_) | Verdict::Leave(_) | Verdict::Nothing => continue,
+                };
+                chosen.insert(id.clone());
+                tasks.push((id.clone(), pool.name.clone(), task));
             }
         }
-        for (request, task, pool) in orders {
-            let cancel = Arc::new(StopSource::new());
-            let active = Active {
-                pool,
-                handler: None,
-                out: 1,
-                waiting: false,
-                not_before: None,
-                generation: self.generation,
-                cancel: Arc::clone(&cancel),
-            };
-            self.active.insert(request.clone(), active);
-            let launches = task.may_launch();
-            self.backlog.push_back(Work { request, task, cancel, launches });
-        }
+        tasks
+    }
+
+    fn begin(&mut self, request: String, pool: String, task: Task) {
+        let cancel = Arc::new(StopSource::new());
+        let active = Active {
+            pool,
+            handler: None,
+            out: 1,
+            waiting: false,
+            not_before: None,
+            generation: self.generation,
+            cancel: Arc::clone(&cancel),
+        };
+        self.active.insert(request.clone(), active);
+        let launches = task.may_launch();
+        self.backlog.push_back(Work { request, task, cancel, launches });
+    }
+
+    /// How many pieces of work may be with the workers.
+    fn most_work(&self) -> usize {
+        self.tools.concurrency() + SPARE_WORKERS
     }
 
     /// Whether a request waits for room in a pool.
@@ -207,67 +227,9 @@ impl Worker {
         may_wait && self.active.values().any(|active| active.waiting && active.pool == pool)
     }
 
-    pub(super) fn order_deletions(&mut self) {
-        let ages = self.has_ages() && Instant::now() >= self.next_ages;
-        let mut orders = Vec::new();
-        {
-            let state = self.tools.shared.lock();
-            let (world, config) = (&state.world, Arc::clone(&state.config));
-            let rules = Rules { config: &config, now: now() };
-            let mut look = |id: &str, node: &Node| {
-                let is_ours =
-                    node.launcher.as_ref().is_some_and(|id| self.tools.ids.values().any(|own| own == id));
-                // The copy of the tree may show it without the lock that it has got meanwhile. What is over is not
-                // waited for: its request may wait for the room that it takes.
-                let over = matches!(node.state, NodeState::Aborted | NodeState::Failed);
-                let busy = !over && node.allocated_to.as_ref().is_some_and(|id| self.active.contains_key(id));
-                let at = Instant::now();
-                if node.provider != self.tools.name
-                    || (is_ours && busy)
-                    // Or in a state that it has not any more.
-                    || state.ledger.is_claimed(id)
-                    || self.deleting.contains_key(id)
-                    || self.put_off.get(id).is_some_and(|(until, _)| *until > at)
-                {
-                    return;
-                }
-                let gone = || {
-                    let known = |launcher: &String| world.pools().any(|pool| pool.id == *launcher);
-                    !is_ours && !node.launcher.as_ref().is_some_and(known)
-                };
-                if let Some(why) = garbage(node, &rules, gone) {
-                    orders.push((id.to_owned(), node.pool.clone(), why));
-                }
-            };
-            for (id, node) in world.suspects() {
-                look(id, node);
-            }
-            if ages {
-                for (id, node) in world.nodes().iter().filter(|(_, node)| !node.locked) {
-                    look(id, node);
-                }
-                self.next_ages = Instant::now() + AGE_ROUND;
-            }
-        }
-        for (node, pool, why) in orders {
-            if self.deleting.len() >= self.deleters.size() {
-                break;
-            }
-            if !self.deleting.contains_key(&node) {
-                self.order_deletion(node, pool, why);
-            }
-        }
-    }
-
-    pub(super) fn order_deletion(&mut self, node: String, pool: String, why: Why) {
-        let deletion = Deletion { tools: Arc::clone(&self.tools), node: node.clone(), why };
-        if self.deleters.submit(deletion).is_ok() {
-            self.deleting.insert(node, pool);
-        }
-    }
-
     /// Says in the fleet which pools there are, and which are paused.
     pub(super) fn announce(&self) {
+        let silent = self.is_silent();
         for pool in self.tools.pools() {
             let entry = PoolDescription {
                 id: self.tools.id(&pool.name).to_owned(),
@@ -275,12 +237,64 @@ impl Worker {
                 provider_name: self.tools.name.clone(),
                 supported_labels: pool.labels.keys().cloned().collect(),
                 priority: self.tools.priority(pool),
-                paused: self.is_paused(&pool.name),
+                // Then a pool that comes later may serve what this one would.
+                paused: silent || self.is_paused(&pool.name),
             };
             self.membership.set(
                 &entry_key(&self.tools.name, &pool.name),
                 Some(Description::pool(entry, &self.hostname)),
             );
+        }
+    }
+}
+
+/// Takes a request with what there is for it. Whether that is all that it asks for.
+fn take(
+    state: &mut State,
+    tools: &Arc<Tools>,
+    pool: &PoolSettings,
+    offer: &mut Option<Offer<'_>>,
+    request: &NodeRequest,
+) -> (Task, bool) {
+    let wanted = request.record.node_types.len();
+    let allotted = match offer {
+        Some(offer) => {
+            let slots: Vec<usize> = (0..wanted).collect();
+            allot_offered(state, tools, offer, &request.record, &slots)
+        }
+        None => allot(state, tools, pool, &request.record, 0..wanted, None),
+    };
+    let has_all = allotted.len() == wanted;
+    let promise = Promise::new(state, tools, pool, request, &allotted);
+    (Task::Take { tools: Arc::clone(tools), pool: pool.name.clone(), allotted, promise }, has_all)
+}
+
+/// What a verdict depends on besides the provider's configuration and the shared state.
+struct Case<'a> {
+    pool: &'a PoolSettings,
+    offer: Option<&'a Offer<'a>>,
+    facts: Option<&'a ProviderFacts>,
+    launching: usize,
+    paused: bool,
+    settled: bool,
+}
+
+impl<'a> Case<'a> {
+    fn view(&self, tools: &'a Tools, state: &'a State) -> View<'a> {
+        View {
+            world: &state.world,
+            ledger: &state.ledger,
+            provider: &tools.name,
+            pool: self.pool,
+            id: tools.id(&self.pool.name),
+            priority: tools.priority(self.pool),
+            offer: self.offer,
+            facts: self.facts,
+            tenants: &state.tenants,
+            concurrency: tools.concurrency(),
+            launching: self.launching,
+            paused: self.paused,
+            settled: self.settled,
         }
     }
 }

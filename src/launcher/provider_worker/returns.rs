@@ -119,6 +119,11 @@ impl Worker {
 
     pub(super) fn take_survey(&mut self, Finished { job, outcome }: Finished<Survey>) {
         self.surveying = false;
+        if !Arc::ptr_eq(&job.tools, &self.tools) {
+            // It has looked for what was configured before.
+            self.next_survey = Instant::now();
+            return;
+        }
         let pause = match outcome {
             Ok(Ok(facts)) => {
                 let mut state = self.tools.shared.lock();

@@ -17,7 +17,7 @@ impl Worker {
             // What was not begun is not begun any more.
             for work in std::mem::take(&mut self.backlog) {
                 match work.task {
-                    Task::Pursue(handler) | Task::Conclude(handler) | Task::Leave(handler) => {
+                    Task::Pursue(handler) | Task::Conclude(handler) | Task::Leave(handler, _) => {
                         if let Some(active) = self.active.get_mut(&work.request) {
                             (active.handler, active.out) = (Some(handler), 0);
                         }

@@ -7,15 +7,17 @@ use super::*;
 use crate::config::{Server, ZooKeeperConfig};
 use crate::launcher::key_scan::SshKeyScan;
 use crate::launcher::shared::Shared;
+use crate::launcher::world::testing::node;
 use crate::stats::Stats;
 use crate::zk::{Nodes, Requests, SessionThread};
 
 /// A worker that nobody runs, without a ZooKeeper.
 struct Idle {
+    // Dropped first: what waits for a connection then ends.
+    _thread: SessionThread,
     worker: Worker,
     session: Session,
     _inbox: Inbox,
-    _thread: SessionThread,
 }
 
 impl Idle {
@@ -83,6 +85,7 @@ fn a_provider_that_may_launch_nothing_waits_for_events_only() {
         let worker = &mut idle.worker;
         worker.next_survey = Instant::now() + SURVEY_ROUND;
         worker.launching = concurrency;
+        worker.tools.shared.lock().complete = true;
         assert_eq!(worker.deadline() == worker.next_full_look, expected, "{concurrency}");
     }
 }
@@ -94,4 +97,46 @@ fn a_moment_that_has_passed_is_not_waited_for() {
     let [soon, later] = [1, 2].map(|seconds| now + Duration::from_secs(seconds));
     assert_eq!(first_to_come([now, later, soon].into_iter(), now), Some(soon));
     assert_eq!(first_to_come([soon].into_iter(), later), None);
+}
+
+/// The thread span while a look at the provider took longer than the time until the next one, and before the copies of
+/// the trees were complete.
+#[test]
+fn what_no_step_moves_on_is_not_waited_for() {
+    let mut idle = Idle::new(json!({"name": "cloud", "pools": []}));
+    let worker = &mut idle.worker;
+    let at = Instant::now();
+    (worker.next_survey, worker.surveying) = (at, true);
+    assert!(worker.deadline() > at);
+    worker.surveying = false;
+    assert_eq!(worker.deadline(), at);
+    worker.next_survey = at + SURVEY_ROUND;
+    let config = crate::config::LauncherConfig { max_hold_age: Some(SURVEY_ROUND), ..Default::default() };
+    worker.tools.shared.lock().configure(&config);
+    assert!(worker.has_ages() && worker.next_ages <= Instant::now());
+    assert!(worker.deadline() > Instant::now());
+    worker.tools.shared.lock().complete = true;
+    assert_eq!(worker.deadline(), worker.next_ages);
+}
+
+/// Each of them may hold a worker for two minutes, and they came first because they are older.
+#[test]
+fn nodes_that_the_provider_does_not_delete_hold_up_no_others() {
+    for (stuck, fresh, expected) in [(20, 0, (8, 0)), (20, 10, (6, 10)), (3, 20, (0, 16)), (3, 2, (3, 2))] {
+        let mut idle = Idle::new(json!({"name": "cloud", "pools": []}));
+        let worker = &mut idle.worker;
+        let used = Node { provider: "cloud".to_owned(), ..node(NodeState::Used, "a") };
+        let ids = (0..stuck)
+            .map(|number| format!("0-{number}"))
+            .chain((0..fresh).map(|number| format!("1-{number}")));
+        for id in ids {
+            if id.starts_with('0') {
+                worker.put_off.insert(id.clone(), (Instant::now(), 1));
+            }
+            worker.tools.shared.lock().world.set_node(&id, Some(used.clone()), false);
+        }
+        worker.order_deletions();
+        let again = worker.deleting.keys().filter(|id| id.starts_with('0')).count();
+        assert_eq!((again, worker.deleting.len() - again), expected, "{stuck} and {fresh}");
+    }
 }

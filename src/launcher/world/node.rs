@@ -24,7 +24,7 @@ pub struct Node {
     pub allocated_to: Option<String>,
     /// The pool worker that launched it.
     pub launcher: Option<String>,
-    /// The tenant that it was launched for.
+    /// The tenant whose limits it counts for.
     pub tenant: Option<String>,
     /// What it needs.
     pub resources: Resources,
@@ -51,7 +51,8 @@ impl Node {
             labels: record.labels.clone(),
             allocated_to: record.allocated_to.clone(),
             launcher: record.launcher.clone(),
-            tenant: record.tenant_name.clone(),
+            // As in the original: what does not say what it needs, as machines do not, is nothing to a limit.
+            tenant: record.tenant_name.clone().filter(|_| says_needs(record.get("resources"))),
             resources: resources(record.get("resources")),
             az: record.az.as_str().map(str::to_owned),
             locked: listed.locked,
@@ -91,11 +92,15 @@ impl Node {
 /// What a record says that a node needs; of one that says nothing, an instance is known.
 fn resources(value: &Value) -> Resources {
     match value {
-        Value::Object(amounts) if !amounts.is_empty() => {
+        Value::Object(amounts) if says_needs(value) => {
             amounts.iter().filter_map(|(name, amount)| Some((name.as_str(), amount.as_i64()?))).collect()
         }
         _ => Resources::one_instance(),
     }
+}
+
+fn says_needs(resources: &Value) -> bool {
+    resources.as_object().is_some_and(|amounts| !amounts.is_empty())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use nodepool_drivers::api::Resources;
 
 use super::snapshot::Snapshot;
-use crate::launcher::{Room, Window};
+use crate::launcher::{Fault, Room, Window};
 use crate::model::{NodeState, RequestState};
 use crate::web::core::exposition::Exposition;
 
@@ -94,7 +94,7 @@ fn of_launches(out: &mut Exposition, snapshot: &Snapshot) {
     }
     let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     for provider in &view.providers {
-        for result in ["ready", "quota", "timeout", "keyscan", "session", "error"] {
+        for result in std::iter::once("ready").chain(Fault::NAMES) {
             counts.insert((&provider.name, result), 0);
         }
     }

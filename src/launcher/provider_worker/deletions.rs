@@ -1,0 +1,89 @@
+//! Which nodes the thread of a provider has deleted next.
+
+use super::*;
+
+impl Worker {
+    /// Has nodes deleted that nobody has or that are too old, as far as there are workers for it.
+    pub(super) fn order_deletions(&mut self) {
+        let ages = self.has_ages() && Instant::now() >= self.next_ages;
+        let mut orders = Vec::new();
+        {
+            let state = self.tools.shared.lock();
+            let (world, config) = (&state.world, Arc::clone(&state.config));
+            let rules = Rules { config: &config, now: now() };
+            let mut look = |id: &str, node: &Node| {
+                let is_ours =
+                    node.launcher.as_ref().is_some_and(|id| self.tools.ids.values().any(|own| own == id));
+                // The copy of the tree may show it without the lock that it has got meanwhile. What is over is not
+                // waited for: its request may wait for the room that it takes.
+                let over = matches!(node.state, NodeState::Aborted | NodeState::Failed);
+                let busy = !over && node.allocated_to.as_ref().is_some_and(|id| self.active.contains_key(id));
+                let at = Instant::now();
+                if node.provider != self.tools.name
+                    || (is_ours && busy)
+                    // Or in a state that it has not any more.
+                    || state.ledger.is_claimed(id)
+                    || self.deleting.contains_key(id)
+                    || self.put_off.get(id).is_some_and(|(until, _)| *until > at)
+                {
+                    return;
+                }
+                let gone = || {
+                    let known = |launcher: &String| world.pools().any(|pool| pool.id == *launcher);
+                    !is_ours && !node.launcher.as_ref().is_some_and(known)
+                };
+                if let Some(why) = garbage(node, &rules, gone) {
+                    orders.push((id.to_owned(), node.pool.clone(), why));
+                }
+            };
+            for (id, node) in world.suspects() {
+                look(id, node);
+            }
+            if ages {
+                for (id, node) in world.nodes().iter().filter(|(_, node)| !node.locked) {
+                    look(id, node);
+                }
+                self.next_ages = Instant::now() + AGE_ROUND;
+            }
+        }
+        // What has failed before must hold up nothing that has not: each time it may take as long as a deletion can.
+        let failures = |node: &str| self.put_off.get(node).map_or(0, |(_, times)| *times);
+        orders.sort_by_cached_key(|(node, ..)| failures(node));
+        let mut again = self.deleting.keys().filter(|node| failures(node) > 0).count();
+        for (node, pool, why) in orders {
+            if self.deleting.len() >= self.deleters.size() {
+                break;
+            }
+            let has_failed = self.put_off.get(&node).is_some_and(|(_, times)| *times > 0);
+            if self.deleting.contains_key(&node) || (has_failed && again >= self.deleters.size() / 2) {
+                continue;
+            }
+            again += usize::from(has_failed);
+            self.order_deletion(node, pool, why);
+        }
+    }
+
+    pub(super) fn order_deletion(&mut self, node: String, pool: String, why: Why) {
+        let deletion = Deletion { tools: Arc::clone(&self.tools), node: node.clone(), why };
+        if self.deleters.submit(deletion).is_ok() {
+            self.deleting.insert(node, pool);
+        }
+    }
+
+    /// Has the oldest ready node of a pool deleted that nobody needs.
+    pub(super) fn make_room(&mut self, pool: &str) {
+        let found = {
+            let state = self.tools.shared.lock();
+            oldest_unused(&state.world, (&self.tools.name, pool), now(), |id| state.ledger.is_claimed(id))
+        };
+        // Of ours the copy may not have that they are being deleted.
+        let making =
+            self.deleting.iter().any(|(node, other)| other == pool && !self.put_off.contains_key(node));
+        if making {
+            return;
+        }
+        if let Some(node) = found.filter(|node| !self.put_off.contains_key(node)) {
+            self.order_deletion(node, pool.to_owned(), Why::MakeRoom);
+        }
+    }
+}
