@@ -8,7 +8,8 @@ use nodepool_drivers::api::{PoolSettings, Resources};
 
 use super::ledger::Ticket;
 use super::offer::Offer;
-use super::shared::{RoomFor, Shared, State, Tools};
+use super::shared::{RoomFor, Shared, State};
+use super::tools::Tools;
 use crate::model::{NodeRequest, RequestRecord};
 
 /// What there is for one of the nodes that are asked for.

@@ -15,7 +15,7 @@ use super::assign::Reason;
 use super::board::ServingNote;
 use super::launch::{HeldNode, Launch, LaunchEnd, is_lost};
 use super::min_ready;
-use super::shared::Tools;
+use super::tools::Tools;
 use crate::model::{NodeRequest, NodeState, RequestState};
 use crate::zk::{Lock, Nodes, Requests, ZkError, ZkResult};
 

@@ -12,7 +12,7 @@ use super::assign::Reason;
 use super::cleaner::{Rules, Why, still};
 use super::handler::{Handler, Step, decline_untaken};
 use super::launch::{Launch, LaunchEnd};
-use super::shared::Tools;
+use super::tools::Tools;
 use super::world::Node;
 use crate::model::{NodeState, now};
 use crate::zk::{ListedNode, Nodes, ZkError};

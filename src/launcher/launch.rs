@@ -17,7 +17,7 @@ use super::allot::Reserved;
 use super::assign::Reason;
 use super::board::{Fault, LaunchNote, Launching, PoolName};
 use super::metrics;
-use super::shared::Tools;
+use super::tools::Tools;
 use super::world::ReadyUpload;
 use crate::model::{NodeRecord, NodeState, now};
 use crate::zk::{Lock, Nodes, ZkError, ZkErrorKind, ZkResult};

@@ -7,7 +7,8 @@ use nodepool_drivers::api::{CleanedUp, Resources};
 
 use super::board::Fault;
 use super::manager::Trees;
-use super::shared::{State, Tools};
+use super::shared::State;
+use super::tools::Tools;
 use crate::model::NodeState;
 use crate::stats::{Metric, part};
 use crate::zk::Session;

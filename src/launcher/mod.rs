@@ -6,7 +6,8 @@
 //! request and `cleaner` about each node, and hands `jobs` to its workers: requests (`handler`), launches (`launch`),
 //! deletions; a `survey` looks at the provider. Whether a new node answers is found out by [`key_scan`]; [`standing`] has the nodes
 //! of machines that stand there already. What is decided and not to be seen yet is in the `ledger`; what
-//! goes on stands on the `board`, and others see it through the `window`.
+//! is known of a provider are its `facts`, and what the work for it is done with its `tools`; what goes on stands on the
+//! `board`, and others see it through the `window`.
 
 mod allot;
 mod app;
@@ -16,6 +17,7 @@ mod cleaner;
 mod errand_queue;
 mod errands;
 mod event;
+mod facts;
 mod handler;
 mod jobs;
 pub mod key_scan;
@@ -30,6 +32,7 @@ mod provider_worker;
 mod shared;
 pub mod standing;
 mod survey;
+mod tools;
 mod window;
 mod world;
 

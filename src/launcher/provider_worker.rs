@@ -22,14 +22,16 @@ use slog::{Logger, debug, error, info, warn};
 use inbox::{Event, Inbox};
 
 use super::allot::{Promise, allot, allot_offered};
-use super::assign::{ProviderFacts, Reason, Verdict, View, Wait, objections, verdict};
+use super::assign::{Reason, Verdict, View, Wait, objections, verdict};
 use super::cleaner::{Rules, Why, garbage, oldest_unused};
+use super::facts::ProviderFacts;
 use super::handler::{Handler, Short, Step, tell_of};
 use super::jobs::{Deleted, Deletion, Outcome, Task, Work};
 use super::metrics;
 use super::offer::Offer;
-use super::shared::{MOST_CONCURRENCY, State, Tools};
+use super::shared::State;
 use super::survey::Survey;
+use super::tools::{MOST_CONCURRENCY, Tools};
 use super::world::Node;
 use crate::model::{NodeState, now};
 use crate::zk::{Description, Generation, Membership, PoolDescription, Session};

@@ -9,9 +9,9 @@ use nodepool_drivers::api::{
 use nodepool_threads::{Job, StopToken};
 use slog::{debug, warn};
 
-use super::assign::{ProviderFacts, Remark};
+use super::facts::{ProviderFacts, Remark};
 use super::metrics;
-use super::shared::Tools;
+use super::tools::Tools;
 use crate::zk::Generation;
 
 /// How long a provider may take to say how it stands.

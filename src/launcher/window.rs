@@ -10,11 +10,12 @@ use crossbeam_channel::Sender;
 use nodepool_drivers::api::{PoolSettings, Resources};
 use nodepool_threads::Waker;
 
-use super::assign::label_ready;
 use super::board::Goings;
+use super::facts::label_ready;
 use super::manager::{Launcher, Trees};
-use super::shared::{State, Tools};
+use super::shared::State;
 use super::standing::Away;
+use super::tools::Tools;
 use crate::config::{Config, Refused, WebApp};
 use crate::host_name::HostName;
 use crate::model::now;

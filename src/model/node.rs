@@ -177,6 +177,11 @@ impl NodeRecord {
         self.external_id.as_str()
     }
 
+    /// Whether it waits for somebody to ask for it.
+    pub fn is_free(&self) -> bool {
+        self.state == NodeState::Ready && self.allocated_to.is_none()
+    }
+
     /// Changes the state, and with it the time of the change.
     pub fn set_state(&mut self, state: NodeState) {
         self.state = state;

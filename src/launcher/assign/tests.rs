@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nodepool_drivers::api::{Machine, PoolLabel};
+use nodepool_drivers::api::{LabelImage, Machine, PoolLabel};
 use serde_json::json;
 
 use super::*;

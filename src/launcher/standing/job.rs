@@ -103,7 +103,7 @@ impl StandingJob {
         let Some(lock) = self.nodes.try_lock(id)? else { return Ok(Outcome::Overtaken) };
         let nodes = self.nodes.under(&lock);
         let Some(Ok((before, version))) = nodes.read(id)? else { return Ok(Outcome::Overtaken) };
-        if !record::is_free(&before) {
+        if !before.is_free() {
             return Ok(Outcome::Overtaken);
         }
         crash_point("standing-locked");

@@ -187,7 +187,7 @@ fn for_place(machine: &Machine, slot: u32, node: Option<&ListedNode>, seen: &See
 }
 
 fn is_free(node: &ListedNode) -> bool {
-    !node.locked && record::is_free(&node.record)
+    !node.locked && node.record.is_free()
 }
 
 /// Whether a job may be on the machine because of this node, or may come. Nodes that are being deleted or were never

@@ -6,14 +6,10 @@ use nodepool_drivers::api::{Machine, MachineId};
 use serde_json::{Map, Value};
 
 use super::plan::Seen;
-use crate::model::{NodeRecord, NodeState, now};
+use crate::model::{NodeRecord, NodeState};
 
 /// What the records have as their launcher, as in the original.
 pub const LAUNCHER: &str = "static driver";
-
-/// Keys of a record that other drivers use: readers expect all of them.
-const UNUSED: [&str; 7] =
-    ["cloud", "region", "host_id", "image_id", "hold_expiration", "resources", "requestor"];
 
 /// The machine that a node is on. `None` if the record does not say.
 pub(super) fn identity(record: &NodeRecord) -> Option<MachineId> {
@@ -23,47 +19,21 @@ pub(super) fn identity(record: &NodeRecord) -> Option<MachineId> {
 
 /// Which of the machine's nodes it is.
 pub(super) fn slot(record: &NodeRecord) -> Option<usize> {
-    usize::try_from(record.other.get("slot")?.as_u64()?).ok()
-}
-
-/// Whether the node waits for somebody to ask for it, and may be changed or taken away.
-pub(super) fn is_free(record: &NodeRecord) -> bool {
-    record.state == NodeState::Ready && record.allocated_to.is_none()
-}
-
-fn set(record: &mut NodeRecord, key: &str, value: impl Into<Value>) {
-    record.other.insert(key.to_owned(), value.into());
+    usize::try_from(record.get("slot").as_u64()?).ok()
 }
 
 /// A new record.
 pub(super) fn new(provider: &str, machine: &Machine, slot: u32, seen: &Seen) -> NodeRecord {
-    let mut record = NodeRecord {
-        state: NodeState::Ready,
-        state_time: now(),
-        provider: Some(provider.to_owned()),
-        pool: None,
-        labels: Vec::new(),
-        allocated_to: None,
-        launcher: Some(LAUNCHER.to_owned()),
-        created_time: Some(now()),
-        tenant_name: None,
-        external_id: machine.host.as_str().into(),
-        connection_port: machine.connection_port.into(),
-        hostname: machine.host.as_str().into(),
-        public_ipv4: Value::Null,
-        private_ipv4: Value::Null,
-        public_ipv6: Value::Null,
-        az: Value::Null,
-        username: machine.username.as_str().into(),
-        hold_job: Value::Null,
-        comment: Value::Null,
-        user_data: Value::Null,
-        driver_data: Value::Null,
-        other: UNUSED.map(|key| (key.to_owned(), Value::Null)).into_iter().collect(),
-    };
-    set(&mut record, "node_properties", Value::Object(Map::new()));
-    set(&mut record, "ssh_port", machine.connection_port);
-    set(&mut record, "interface_ip", machine.host.as_str());
+    let mut record = NodeRecord::new(NodeState::Ready, "");
+    record.provider = Some(provider.to_owned());
+    record.launcher = Some(LAUNCHER.to_owned());
+    record.external_id = machine.host.as_str().into();
+    record.hostname = machine.host.as_str().into();
+    record.username = machine.username.as_str().into();
+    record.connection_port = machine.connection_port.into();
+    record.set("ssh_port", machine.connection_port);
+    record.set("interface_ip", machine.host.as_str());
+    record.set("node_properties", Map::new());
     describe(&mut record, machine, slot, seen);
     record
 }
@@ -76,12 +46,12 @@ pub(super) fn describe(record: &mut NodeRecord, machine: &Machine, slot: u32, se
         IpAddr::V4(address) => record.public_ipv4 = address.to_string().into(),
         IpAddr::V6(address) => record.public_ipv6 = address.to_string().into(),
     }
-    set(record, "connection_type", machine.connection_type.as_str());
-    set(record, "python_path", machine.python_path.as_str());
-    set(record, "shell_type", machine.shell_type.clone());
-    set(record, "attributes", machine.attributes.as_ref().map_or(Value::Null, |value| value.to_json()));
-    set(record, "host_keys", seen.host_keys.clone());
-    set(record, "slot", slot);
+    record.set("connection_type", machine.connection_type.as_str());
+    record.set("python_path", machine.python_path.as_str());
+    record.set("shell_type", machine.shell_type.clone());
+    record.set("attributes", machine.attributes.as_ref().map_or(Value::Null, |value| value.to_json()));
+    record.set("host_keys", seen.host_keys.clone());
+    record.set("slot", slot);
 }
 
 /// Whether the record would be another one if it said that.
