@@ -1,5 +1,5 @@
-//! How others look at a daemon's thread that decides, without holding it up: they ask it, and wait for a moment at most;
-//! and they follow a section of its configuration.
+//! How others look at a daemon's thread that decides, without holding it up: they ask it, and wait for a moment at
+//! most; and they follow a section of its configuration.
 
 use std::fmt;
 use std::io;

@@ -1,10 +1,10 @@
 //! Signals are taken by one thread, which turns them into messages.
 //!
-//! The first SIGINT or SIGTERM asks for a stop; a second one, half a second later or more, ends the process at once, with all child
-//! process groups, because a stop that hangs must not need `kill -9`.
+//! The first SIGINT or SIGTERM asks for a stop; a second one, half a second later or more, ends the process at once,
+//! with all child process groups, because a stop that hangs must not need `kill -9`.
 //!
-//! Every other thread blocks these signals ([`block_signals`]), so that they interrupt no system call of its work. A thread has
-//! the mask of the one that starts it, and so has a process, which must not keep it: see [`unblocked`].
+//! Every other thread blocks these signals ([`block_signals`]), so that they interrupt no system call of its work. A
+//! thread has the mask of the one that starts it, and so has a process, which must not keep it: see [`unblocked`].
 
 use std::io;
 use std::mem::MaybeUninit;

@@ -11,15 +11,18 @@
 //!
 //! # Writing a driver
 //!
-//! 1. Copy the folder of the nearest driver and give it the new name: `fake/` has both abilities and the
-//!    least code; `local/` stores images only, and shows how to leave nothing half done.
-//! 2. In its `config.rs`, read the section: [`ProviderSettings::read`], [`ImageSettings::read`] for a provider
-//!    that stores images, [`NodeSettings::read`] for one that runs nodes, then the driver's own keys from the same [`Table`]. Note every mistake there and go
-//!    on; keys that are legal but of no use to the driver go to [`Table::accept`].
-//! 3. Implement [`ProviderConfig`] with the resolved section, [`Provider`] with [`Images`], [`Nodes`] or both.
-//!    In each call, begin with `call.stop.check()?`, wait only with [`StopToken::wait`] and its relatives,
-//!    check the token between the steps of long work, and undo what was begun when a step fails. Choose each
-//!    error's [`ErrorKind`] by what the caller should do next.
+//! 1. Copy the folder of the nearest driver and give it the new name: `fake/` stores images and runs nodes in little
+//!    code; `local/` stores images only, and shows how to leave nothing half done; `static/` is for machines that stand
+//!    there already.
+//! 2. In its `config.rs`, read the section: [`ProviderSettings::read`], [`ImageSettings::read`] for a provider that
+//!    stores images, [`NodeSettings::read`] for one that runs nodes, then the driver's own keys from the same
+//!    [`Table`]. Note every mistake there and go on; keys that are legal but of no use to the driver go to
+//!    [`Table::accept`].
+//! 3. Implement [`ProviderConfig`] with the resolved section, [`Provider`] with what it has of [`Images`], [`Nodes`]
+//!    and [`Machines`]. In each call, begin with `call.stop.check()?`, wait only with
+//!    [`StopToken::wait`](nodepool_threads::StopToken::wait) and its relatives, check the token between the steps of
+//!    long work, and undo what was begun when a step fails. Choose each error's [`ErrorKind`] by what the caller should
+//!    do next.
 //! 4. Add the module and one line to [`crate::drivers`].
 //! 5. Run [`contract::check`] on an opened provider in a test of the driver: what the words above leave open,
 //!    the suite decides. Put an example configuration into `config-examples/`.

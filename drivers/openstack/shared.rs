@@ -20,8 +20,8 @@ const LOOK: Duration = Duration::from_millis(100);
 /// An answer that is shared.
 #[derive(Debug)]
 pub(super) struct Shared<T> {
-    /// How long after one question the next one is asked at the soonest. If answering takes longer, the next one waits for
-    /// as long as it took: who answers is busy with us half of the time at most.
+    /// How long after one question the next one is asked at the soonest. If answering takes longer, the next one waits
+    /// for as long as it took: who answers is busy with us half of the time at most.
     apart: Duration,
     state: Mutex<State<T>>,
     changed: Condvar,

@@ -1,4 +1,5 @@
-//! What a daemon does with each new state of its configuration files: it is taken, or refused, and what is odd is told once.
+//! What a daemon does with each new state of its configuration files: it is taken, or refused, and what is odd is told
+//! once.
 
 use std::collections::BTreeSet;
 use std::time::SystemTime;

@@ -114,8 +114,8 @@ fn is_at(file: &File, path: &Path) -> bool {
     own.is_some() && own == id(fs::metadata(path))
 }
 
-/// Whether the process is a daemon of the original, which is a Python script: a number that a crashed daemon has left in
-/// its pid file may belong to any process by now, also to one that only reads a file with such a name.
+/// Whether the process is a daemon of the original, which is a Python script: a number that a crashed daemon has left
+/// in its pid file may belong to any process by now, also to one that only reads a file with such a name.
 fn is_original(pid: u32) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let mut words =

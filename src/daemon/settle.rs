@@ -18,8 +18,8 @@ use crate::logging::LOG_DIR;
 const FIRST_FREE_PORT: u16 = 1024;
 
 /// Takes on the rights, limits and environment that the program keeps. A daemon, which has a pid file, also lets go of
-/// what it has got from whoever started it. Returns what only root could open for the user that it becomes; `pages` says
-/// where it wants to serve pages.
+/// what it has got from whoever started it. Returns what only root could open for the user that it becomes; `pages`
+/// says where it wants to serve pages.
 pub(super) fn settle(
     arguments: &CommonArguments,
     daemon: Option<&Path>,

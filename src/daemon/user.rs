@@ -83,8 +83,8 @@ pub(super) fn give_directory(path: &Path, account: Option<&Account>) -> Result<(
     made().map_err(|error| format!("cannot make the directory {}: {error}", path.display()))
 }
 
-/// Sees to it that the user can write the file, which errors call `what`: in a directory of its own, or, where only root
-/// can make files (as in `/run`), a file that is there already. A new one gets that mode, less the umask.
+/// Sees to it that the user can write the file, which errors call `what`: in a directory of its own, or, where only
+/// root can make files (as in `/run`), a file that is there already. A new one gets that mode, less the umask.
 pub(super) fn give_file(what: &str, path: &Path, mode: u32, account: &Account) -> Result<(), String> {
     if !geteuid().is_root() {
         return Ok(());

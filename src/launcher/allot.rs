@@ -1,5 +1,6 @@
-//! What a request is given before the work for it begins: ready nodes that nobody else in this process tries to take, and
-//! room for new ones. Given by the provider's thread, in the order of the requests: the workers take it up in any order.
+//! What a request is given before the work for it begins: ready nodes that nobody else in this process tries to take,
+//! and room for new ones. Given by the provider's thread, in the order of the requests: the workers take it up in any
+//! order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -115,8 +116,8 @@ pub(super) fn has_room(given: &Allotments) -> bool {
     given.values().any(|one| matches!(one, Allotment::Room(_)))
 }
 
-/// Gives what there is for the nodes `open` of a request, in their order, as far as there is any. The values must not be
-/// dropped while the state is locked.
+/// Gives what there is for the nodes `open` of a request, in their order, as far as there is any. The values must not
+/// be dropped while the state is locked.
 pub(super) fn allot(
     state: &mut State,
     tools: &Tools,

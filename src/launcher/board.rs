@@ -1,6 +1,6 @@
 //! What goes on, for those who look at the launcher: which requests it serves, what is being launched, what has failed
-//! lately, and how often. Nothing is decided by it. Of what a provider has said there is only the kind: the rest is for the
-//! log.
+//! lately, and how often. Nothing is decided by it. Of what a provider has said there is only the kind: the rest is for
+//! the log.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -87,7 +87,8 @@ pub fn still(why: Why, node: &Node, rules: &Rules<'_>) -> bool {
 }
 
 /// The node that is deleted to make room in a pool: the one that has been ready for the longest time. None while
-/// another one is being deleted, whose room will do, unless its deletion has gone on for long. Not one that is `claimed`.
+/// another one is being deleted, whose room will do, unless its deletion has gone on for long. Not one that is
+/// `claimed`.
 pub fn oldest_unused(
     world: &World,
     (provider, pool): (&str, &str),

@@ -1,5 +1,5 @@
-//! The errands that are to be done: each once at a time, and none in a hot loop. What is still necessary right after it was
-//! done could not be done, or the copy of the tree does not show it yet.
+//! The errands that are to be done: each once at a time, and none in a hot loop. What is still necessary right after it
+//! was done could not be done, or the copy of the tree does not show it yet.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};

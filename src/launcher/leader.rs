@@ -23,7 +23,8 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// Stands for election for as long as it lives. The channel says when it has been elected, and when its session is lost.
+    /// Stands for election for as long as it lives. The channel says when it has been elected, and when its session is
+    /// lost.
     pub(super) fn start(session: &Session, holder: &str, log: &Logger) -> io::Result<(Self, Receiver<bool>)> {
         let stop = StopSource::new();
         let (session, interrupter) = session.interruptible();

@@ -195,8 +195,8 @@ impl Ledger {
         });
     }
 
-    /// Keeps others in this process from taking a ready node too, which is for this tenant. False if somebody is about to
-    /// take it.
+    /// Keeps others in this process from taking a ready node too, which is for this tenant. False if somebody is about
+    /// to take it.
     pub fn claim(&mut self, node: &str, tenant: Option<&str>) -> bool {
         if self.claimed.contains_key(node) {
             return false;
@@ -210,8 +210,8 @@ impl Ledger {
         self.claimed.contains_key(node)
     }
 
-    /// A claim is over. What has come of it is in the node's record from the version `expected` on; nothing has, if that
-    /// is `None`.
+    /// A claim is over. What has come of it is in the node's record from the version `expected` on; nothing has, if
+    /// that is `None`.
     pub fn unclaim(&mut self, node: &str, expected: Option<i32>) {
         match (self.claimed.get_mut(node), expected) {
             (Some(claim), Some(version)) => claim.over = Some(Over { at: Instant::now(), version }),
@@ -316,8 +316,8 @@ mod tests {
         assert_eq!(ledger.next_expiry(), None);
     }
 
-    /// A node that had just become ready, and that the copy showed as building and without its lock, was about to be deleted
-    /// as abandoned: nobody else could lock it meanwhile.
+    /// A node that had just become ready, and that the copy showed as building and without its lock, was about to be
+    /// deleted as abandoned: nobody else could lock it meanwhile.
     #[test]
     fn a_node_whose_record_is_newer_than_the_copy_is_not_judged_by_that() {
         let (mut world, mut ledger) = (World::default(), Ledger::default());

@@ -1,5 +1,5 @@
-//! The launcher thread: it keeps what is known of the fleet, has nodes kept in stock, and starts and stops the providers.
-//! It makes no call that could block.
+//! The launcher thread: it keeps what is known of the fleet, has nodes kept in stock, and starts and stops the
+//! providers. It makes no call that could block.
 
 mod following;
 mod keeping;

@@ -13,8 +13,8 @@ use crate::model::NodeState;
 use crate::stats::{Metric, part};
 use crate::zk::Session;
 
-/// The last part of the names that a failed launch counts under. The original knows more kinds of what a provider may fail
-/// at, by the errors that its drivers raise; here they are all unknown.
+/// The last part of the names that a failed launch counts under. The original knows more kinds of what a provider may
+/// fail at, by the errors that its drivers raise; here they are all unknown.
 pub(super) fn key_of(fault: Fault) -> &'static str {
     match fault {
         Fault::NoRoom => "error.quota",
@@ -65,8 +65,8 @@ fn leaked(tools: &Tools, what: &str, times: u64) -> Option<Metric> {
     (times > 0).then_some(Metric::Count(name, times))
 }
 
-/// What waits between ZooKeeper and this launcher, as the original has it: calls that are not answered, events that are not
-/// worked through, changes that are not taken.
+/// What waits between ZooKeeper and this launcher, as the original has it: calls that are not answered, events that are
+/// not worked through, changes that are not taken.
 pub(super) fn queues(hostname: &str, session: &Session, trees: &Trees) -> Vec<Metric> {
     let gauge = |name: String, value: usize| {
         let name = format!("nodepool.launcher.{hostname}.zk.{name}");
@@ -130,8 +130,8 @@ pub(super) fn fleet(state: &State) -> Vec<Metric> {
     counts.into_iter().map(|(name, count)| Metric::Gauge(name, count)).collect()
 }
 
-/// What the configuration of a provider and of the tenants limits. A provider with a pool that has no limit has none, and
-/// tells none: the original sends an infinity, which no statsd takes.
+/// What the configuration of a provider and of the tenants limits. A provider with a pool that has no limit has none,
+/// and tells none: the original sends an infinity, which no statsd takes.
 pub(super) fn limits(tools: &Tools, state: &State) -> Vec<Metric> {
     let pools = tools.config.nodes().into_iter().flat_map(|nodes| nodes.pools.values());
     let servers: Option<i64> = pools.map(|pool| pool.limits.get(Resources::INSTANCES)).sum();

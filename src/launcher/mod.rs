@@ -1,12 +1,13 @@
 //! Serving node requests (spec/zookeeper.md, Nodes and requests).
 //!
 //! [`NodepoolLauncherApp`] starts and stops it all. The launcher thread in `manager` keeps the `world`, decoded from
-//! copies of ZooKeeper's tree, has nodes kept in stock (`min_ready`, by `errands`), and runs a thread for each provider.
-//! That one (`provider_worker`) owns the handlers of the requests that its pools serve: it asks `assign` about each new
-//! request and `cleaner` about each node, and hands `jobs` to its workers: requests (`handler`), launches (`launch`),
-//! deletions; a `survey` looks at the provider. Whether a new node answers is found out by [`key_scan`]; [`standing`] has the nodes
-//! of machines that stand there already. What is decided and not to be seen yet is in the `ledger`; what
-//! is known of a provider are its `facts`, and what the work for it is done with its `tools`; what goes on stands on the
+//! copies of ZooKeeper's tree, has nodes kept in stock (`min_ready`, by `errands`), and runs a thread for each
+//! provider. That one (`provider_worker`) owns the handlers of the requests that its pools serve: it asks `assign`
+//! about each new request and `cleaner` about each node, and hands `jobs` to its workers: requests (`handler`),
+//! launches (`launch`), deletions; a `survey` looks at the provider. Whether a new node answers is found out by
+//! [`key_scan`]; [`standing`] has the nodes of machines that stand there already. What is decided and not to be seen
+//! yet is in the `ledger`; what is known of a provider are its `facts`, and what the work for it is done with its
+//! `tools`; what goes on stands on the
 //! `board`, and others see it through the `window`.
 
 mod allot;

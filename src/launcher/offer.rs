@@ -1,5 +1,5 @@
-//! What the machines of a pool have to give away. Their nodes are not made on demand: a request gets ready ones or waits,
-//! and what one label is short of is nothing to the requests for another. Pure.
+//! What the machines of a pool have to give away. Their nodes are not made on demand: a request gets ready ones or
+//! waits, and what one label is short of is nothing to the requests for another. Pure.
 
 use nodepool_drivers::api::Machine;
 

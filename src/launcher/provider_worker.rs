@@ -1,5 +1,5 @@
-//! The thread of a provider: it owns the handlers of the requests that its pools serve, decides what is done next at the
-//! provider, and hands it to the provider's workers. It makes no call that could block.
+//! The thread of a provider: it owns the handlers of the requests that its pools serve, decides what is done next at
+//! the provider, and hands it to the provider's workers. It makes no call that could block.
 
 mod deletions;
 mod inbox;
@@ -343,8 +343,8 @@ fn entry_key(provider: &str, pool: &str) -> String {
     format!("{provider}/{pool}")
 }
 
-/// The first moment that is still to come. What was waited for until one that has passed and could not be used is looked
-/// at in the usual rounds: it is no reason to come back at once.
+/// The first moment that is still to come. What was waited for until one that has passed and could not be used is
+/// looked at in the usual rounds: it is no reason to come back at once.
 fn first_to_come(moments: impl Iterator<Item = Instant>, now: Instant) -> Option<Instant> {
     moments.filter(|moment| *moment > now).min()
 }

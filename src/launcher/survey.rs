@@ -25,8 +25,8 @@ const ALL_LEAKED_LIMIT: Duration = Duration::from_secs(60);
 /// A look at the provider: its limits, what its labels need, and what others have left there.
 pub(super) struct Survey {
     pub(super) tools: Arc<Tools>,
-    /// In which session what others have left is removed. `None`: it stays, because nodes wait to be launched for how the
-    /// provider stands, or it cannot be told yet what belongs to nobody.
+    /// In which session what others have left is removed. `None`: it stays, because nodes wait to be launched for how
+    /// the provider stands, or it cannot be told yet what belongs to nobody.
     pub(super) generation: Option<Generation>,
 }
 

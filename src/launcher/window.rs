@@ -1,7 +1,7 @@
 //! What others may see of a running launcher; the status pages look through it.
 //!
-//! A [`Window`] asks the launcher thread, which answers within a moment because it makes no call that could block, and reads
-//! copies of the trees. Nothing is prepared for anybody: a question that nobody asks costs nothing.
+//! A [`Window`] asks the launcher thread, which answers within a moment because it makes no call that could block, and
+//! reads copies of the trees. Nothing is prepared for anybody: a question that nobody asks costs nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -2,7 +2,8 @@
 //! know the original's pages, and for monitoring.
 //!
 //! `core` serves them on one thread and knows no daemon. `builder` and `launcher` are a site each, made of what their
-//! daemon's thread says when it is asked, and of copies of its copies of ZooKeeper's tree. Nobody asks, nothing is done.
+//! daemon's thread says when it is asked, and of copies of its copies of ZooKeeper's tree. Nobody asks, nothing is
+//! done.
 
 mod builder;
 mod core;

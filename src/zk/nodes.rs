@@ -79,8 +79,8 @@ impl Nodes {
         Ok(nodes)
     }
 
-    /// Makes a node's record and returns its id. After `Unavailable` there may be one whose id nobody knows: it stays as it
-    /// was made, without a lock.
+    /// Makes a node's record and returns its id. After `Unavailable` there may be one whose id nobody knows: it stays
+    /// as it was made, without a lock.
     pub fn create(&self, record: &NodeRecord) -> ZkResult<String> {
         let data = encode(record);
         match self.session.create_numbered(NODES, &data) {

@@ -51,8 +51,8 @@ impl Requests {
         Ok(Some(record.map(|record| NodeRequest { id: id.to_owned(), record, version: stat.version })))
     }
 
-    /// Changes a request's record, again if its requestor writes in between: whoever has the lock writes the state, and the
-    /// requestor how urgent it is. False if the request is gone, or nothing that can be read.
+    /// Changes a request's record, again if its requestor writes in between: whoever has the lock writes the state, and
+    /// the requestor how urgent it is. False if the request is gone, or nothing that can be read.
     pub fn change(
         &self,
         request: &mut NodeRequest,

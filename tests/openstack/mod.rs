@@ -22,8 +22,8 @@ use crate::support::{Daemon, OpenStack, Outcome, Sandbox, eventually};
 /// For what takes a second or two on an idle machine.
 const SOON: Duration = Duration::from_secs(120);
 
-/// An entry of `diskimages` whose builds are real qcow2 images of random bytes. The images in Glance are named after it,
-/// so the name must be the test's own.
+/// An entry of `diskimages` whose builds are real qcow2 images of random bytes. The images in Glance are named after
+/// it, so the name must be the test's own.
 fn qcow2(sandbox: &Sandbox<'_>, name: &str, megabytes: u32, more: &str) -> String {
     let command = sandbox.fake_dib();
     format!(

@@ -8,8 +8,8 @@ use super::*;
 use crate::launcher::requestor::Requestor;
 use crate::support::openstack::{self, Project};
 
-/// A provider's entry for the cloud `demo` with one pool, which is also what has no `cloud-image` of its own. `label` are
-/// keys of the only label, whose name is `small`; `pool` are further keys of the pool.
+/// A provider's entry for the cloud `demo` with one pool, which is also what has no `cloud-image` of its own. `label`
+/// are keys of the only label, whose name is `small`; `pool` are further keys of the pool.
 pub(super) fn nodes(label: &str, pool: &str) -> String {
     format!(
         "  - name: cloud\n    cloud: demo\n    rate: 0.01\n    cloud-images: [{{name: cloud}}]\n    pools:\n      \

@@ -1,5 +1,5 @@
-//! What only the launcher does as a service: it gives its requests back when it stops, and its unit allows it no more than
-//! it needs.
+//! What only the launcher does as a service: it gives its requests back when it stops, and its unit allows it no more
+//! than it needs.
 
 use super::*;
 use crate::launcher::requestor::Requestor;

@@ -1,6 +1,6 @@
 //! A copy of this machine for a test that installs things: the same files by an overlay, which takes all changes, with
-//! mounts and processes of its own, and the network of the tests. Its first process is a shell, for tests that drive the
-//! init script, or a real systemd. Wants root, as packages do.
+//! mounts and processes of its own, and the network of the tests. Its first process is a shell, for tests that drive
+//! the init script, or a real systemd. Wants root, as packages do.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

@@ -95,7 +95,8 @@ fn verbs(service: &Service<'_>) {
     service.expect("status", 3);
 }
 
-/// Whoever starts it in vain is told where the reason is, and it is there; it is tried some times more, and not for ever.
+/// Whoever starts it in vain is told where the reason is, and it is there; it is tried some times more, and not for
+/// ever.
 #[test]
 fn a_mistake_in_the_configuration_ends_in_failed_and_a_zookeeper_that_is_not_there_does_not() {
     let sandbox = Sandbox::new("systemd-failed");

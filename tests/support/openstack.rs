@@ -140,8 +140,8 @@ pub fn shared() -> Shared {
     Shared(made.as_ref().unwrap_or_else(|why| panic!("{why}")))
 }
 
-/// The services of all tests of this process with those that run servers, which the first that asks adds. A test takes a
-/// [`Project`] of its own there.
+/// The services of all tests of this process with those that run servers, which the first that asks adds. A test takes
+/// a [`Project`] of its own there.
 #[track_caller]
 pub fn shared_with_servers() -> Shared {
     static SERVERS: OnceLock<Result<(), String>> = OnceLock::new();
@@ -266,8 +266,9 @@ impl OpenStack {
         self.ports[1]
     }
 
-    /// `demo`, `demo-admin`, `admin`, `appcred`; `wrong` has a wrong password, `nowhere` an unknown region; `import` brings images to the stage first; `gate` reaches
-    /// Glance through the gate, `tls` both through TLS, `tls-unknown` the same without the authority's certificate.
+    /// `demo`, `demo-admin`, `admin`, `appcred`; `wrong` has a wrong password, `nowhere` an unknown region; `import`
+    /// brings images to the stage first; `gate` reaches Glance through the gate, `tls` both through TLS, `tls-unknown`
+    /// the same without the authority's certificate.
     pub fn clouds(&self) -> PathBuf {
         self.dir.join("clouds.yaml")
     }

@@ -248,8 +248,8 @@ impl Glance {
         }
     }
 
-    /// Removes what there may be of an image, which may appear within so long. With a deadline of its own and no stop: a caller that stops must
-    /// not leave it behind.
+    /// Removes what there may be of an image, which may appear within so long. With a deadline of its own and no stop:
+    /// a caller that stops must not leave it behind.
     fn undo(&self, call: &CallContext, id: &str, may_appear: Duration) {
         let _doing = activity_within(UNDO_LIMIT, "removing half an image");
         let source = StopSource::new();

@@ -8,7 +8,8 @@ use super::{Target, has_host_keys, scan, wait_for_port};
 
 /// Reads the host keys of nodes.
 pub trait KeyScan: Send + Sync {
-    /// The keys of who answers there, none where the connection type has none, as lines of a known-hosts file have them, or why there are none. Tries again until
+    /// The keys of who answers there, none where the connection type has none, as lines of a known-hosts file have
+    /// them, or why there are none. Tries again until
     /// `limit` has passed: the node may still be booting.
     fn scan(
         &self,

@@ -54,8 +54,8 @@ impl Launcher {
         }
     }
 
-    /// Has the nodes deleted that machines have left which this launcher has no more: free ones, and those that have been
-    /// used. Where another launcher has the provider, they are its own.
+    /// Has the nodes deleted that machines have left which this launcher has no more: free ones, and those that have
+    /// been used. Where another launcher has the provider, they are its own.
     pub(super) fn clear_departed(&mut self) {
         let Own { departed, workers, keepers, .. } = &self.own;
         // Also those that machines had left before this launcher was started.

@@ -58,8 +58,8 @@ impl Worker {
         }
     }
 
-    /// What is to be done for a request that waits for room with us, or its handler back if nothing is. As configuration
-    /// and provider are now, it may find room, or be one that the pool would not take.
+    /// What is to be done for a request that waits for room with us, or its handler back if nothing is. As
+    /// configuration and provider are now, it may find room, or be one that the pool would not take.
     fn task_for_waiting(&self, mut handler: Box<Handler>, due: bool) -> Result<Task, Box<Handler>> {
         if !self.tools.shared.lock().world.requests().contains_key(&handler.request.id) {
             return Ok(Task::Withdraw(handler));
@@ -134,8 +134,8 @@ impl Worker {
         }
     }
 
-    /// What is to be done about requests that are new, with the pools that do it. No task may be dropped while the state is
-    /// locked: what it was given would be given back to it.
+    /// What is to be done about requests that are new, with the pools that do it. No task may be dropped while the
+    /// state is locked: what it was given would be given back to it.
     fn new_tasks(&mut self, full_look: bool) -> Vec<(String, String, Task)> {
         let room = self.most_work().saturating_sub(self.running + self.backlog.len());
         // Most of them can be taken, and for the others there is the full look.

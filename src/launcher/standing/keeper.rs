@@ -50,8 +50,8 @@ pub(super) struct News {
 }
 
 impl Keeper {
-    /// Starts the thread for `provider`, which has `machines` and keeps its nodes in `nodes`. Whoever reads from `nudge`
-    /// learns that other machines are away than before.
+    /// Starts the thread for `provider`, which has `machines` and keeps its nodes in `nodes`. Whoever reads from
+    /// `nudge` learns that other machines are away than before.
     ///
     /// # Errors
     /// When the system has no room for its threads.
@@ -105,7 +105,8 @@ impl Keeper {
         }
     }
 
-    /// The connection is lost: what was seen may be out of date, and nothing is done until [`Keeper::saw_all`] is called.
+    /// The connection is lost: what was seen may be out of date, and nothing is done until [`Keeper::saw_all`] is
+    /// called.
     pub fn lost_sight(&self) {
         self.tell(|news| news.nodes = None);
     }

@@ -7,8 +7,8 @@
 //! the configuration while a job runs on it is not made again.
 //!
 //! [`plan()`] decides, from configuration, records, what was seen, and time. A [`Keeper`] is the thread that has it
-//! carried out for one provider. The rest of the launcher tells it about the provider's nodes, and asks it before one is
-//! given to a request.
+//! carried out for one provider. The rest of the launcher tells it about the provider's nodes, and asks it before one
+//! is given to a request.
 
 mod job;
 mod keeper;

@@ -1,5 +1,5 @@
-//! The builder's pages: what there is, what runs and what has failed. Each is made of a `Snapshot`: what the
-//! builder thread says when it is asked, and a copy of its copy of ZooKeeper's tree. No value of an image's variable and no
+//! The builder's pages: what there is, what runs and what has failed. Each is made of a `Snapshot`: what the builder
+//! thread says when it is asked, and a copy of its copy of ZooKeeper's tree. No value of an image's variable and no
 //! credential is on any page: see `redact`.
 
 mod disks;

@@ -9,8 +9,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Whether the `Host` of a request is one of ours: an address, one of this machine's names with its short form, or one that
-/// is allowed. Only programs send none.
+/// Whether the `Host` of a request is one of ours: an address, one of this machine's names with its short form, or one
+/// that is allowed. Only programs send none.
 pub(in crate::web) fn is_ours(host: Option<&str>, host_names: &[&str], allowed: &[String]) -> bool {
     let Some(host) = host else { return true };
     let name = without_port(host).trim_end_matches('.');

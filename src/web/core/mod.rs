@@ -1,5 +1,5 @@
-//! What the pages of all daemons have in common: the server, which pages there are and for how long a copy is good, who may
-//! see them, and how HTML and metrics are written. It knows no daemon.
+//! What the pages of all daemons have in common: the server, which pages there are and for how long a copy is good, who
+//! may see them, and how HTML and metrics are written. It knows no daemon.
 
 pub(super) mod exposition;
 pub(super) mod frame;

@@ -28,8 +28,8 @@ impl ImageListing {
     }
 }
 
-/// The images that ZooKeeper has, by name. The paths of records that cannot be read are added to `damaged`. The copy of the
-/// tree is held for one image at a time, and only to copy it.
+/// The images that ZooKeeper has, by name. The paths of records that cannot be read are added to `damaged`. The copy of
+/// the tree is held for one image at a time, and only to copy it.
 pub(in crate::web) fn read_images(tree: &TreeReader, damaged: &mut Vec<String>) -> Vec<Image> {
     let images = tree.names().into_iter().filter_map(|name| {
         let node = tree.copy(&name)?;

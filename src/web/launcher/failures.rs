@@ -1,5 +1,5 @@
-//! The part of the page with what fails: providers and machines that cannot be used, nodes that are not deleted, and the last launches
-//! that have failed. What has one cause is told once.
+//! The part of the page with what fails: providers and machines that cannot be used, nodes that are not deleted, and
+//! the last launches that have failed. What has one cause is told once.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! `/`: the page for people. What has failed comes first, then what is being launched, the requests, where there is room,
-//! and all nodes.
+//! `/`: the page for people. What has failed comes first, then what is being launched, the requests, where there is
+//! room, and all nodes.
 
 use super::snapshot::Snapshot;
 use super::{failures, nodes, providers, requests};

@@ -1,7 +1,8 @@
 //! `/metrics`: the launcher's numbers.
 //!
-//! For each label of the configuration, each state of a request and each provider there is always a number, also a zero, so
-//! that an alert can tell "none is ready" from "nobody knows". States that no node is in are left out otherwise.
+//! For each label of the configuration, each state of a request and each provider there is always a number, also a
+//! zero, so that an alert can tell "none is ready" from "nobody knows". States that no node is in are left out
+//! otherwise.
 
 use std::collections::{BTreeMap, BTreeSet};
 

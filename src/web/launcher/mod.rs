@@ -1,6 +1,6 @@
 //! The launcher's pages: nodes, requests, providers, and what is being launched. Each is made of a `Snapshot`: what the
-//! launcher thread says when it is asked, and copies of its copies of ZooKeeper's trees. Of what a provider has said there
-//! is only the kind, and of a node's port only a number.
+//! launcher thread says when it is asked, and copies of its copies of ZooKeeper's trees. Of what a provider has said
+//! there is only the kind, and of a node's port only a number.
 
 mod failures;
 mod index;

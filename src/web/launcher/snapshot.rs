@@ -1,5 +1,5 @@
-//! How it stands at one moment: what the launcher thread says, and nodes, requests and pools as its copies of the trees have
-//! them. A tree is held for one record at a time, and only to copy it; the records are read from the copies.
+//! How it stands at one moment: what the launcher thread says, and nodes, requests and pools as its copies of the trees
+//! have them. A tree is held for one record at a time, and only to copy it; the records are read from the copies.
 
 use std::collections::{BTreeMap, BTreeSet};
 

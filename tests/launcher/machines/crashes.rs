@@ -32,7 +32,8 @@ fn crash_at(step: &str) {
     command.env("NODEPOOL_STOP_AT", step);
     let launcher = sandbox.spawn(&command);
     let id = zuul.ask(&["small"]);
-    // So that all steps are met: new nodes, one that is given, used and made again, others that are changed, and removed.
+    // So that all steps are met: new nodes, one that is given, used and made again, others that are changed, and
+    // removed.
     let mut met = 0;
     launcher.wait_until(&format!("its stop at {step}"), SETTLED, || {
         if launcher.is_stopped() {

@@ -150,7 +150,8 @@ impl<S: Site> Server<S> {
         }
     }
 
-    /// A listener that never waits, and where it is. A name may have several addresses: the first that can be had counts.
+    /// A listener that never waits, and where it is. A name may have several addresses: the first that can be had
+    /// counts.
     fn open(&mut self, place: &Place, stop: &StopToken) -> Result<(TcpListener, SocketAddr), String> {
         let found = self.resolver.resolve(&place.host, place.port, RESOLVING, stop);
         let addresses = found.map_err(|why| why.to_string())?;
