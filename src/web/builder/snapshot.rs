@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use crate::builder::{Attempt, View, Window};
 use crate::model::{Image, now};
+use crate::web::core::readiness::unready;
 use crate::web::core::rows::read_images;
 use crate::window::NoAnswer;
-use crate::zk::Connection;
 
 /// How it stands.
 pub(super) struct Snapshot {
@@ -26,14 +26,7 @@ pub(super) struct Snapshot {
 /// What the builder thread says, and why the builder is not ready.
 pub(super) fn readiness(window: &mut Window) -> Result<(Box<View>, Option<&'static str>), NoAnswer> {
     let view = window.look()?;
-    let unready = match window.session.status().state {
-        Connection::Lost => Some("no session with ZooKeeper"),
-        Connection::Suspended => Some("the connection to ZooKeeper is interrupted"),
-        Connection::Connected if !view.tree_complete => {
-            Some("the records are still being read from ZooKeeper")
-        }
-        Connection::Connected => None,
-    };
+    let unready = unready(window.session.status().state, view.tree_complete);
     Ok((view, unready))
 }
 

@@ -8,6 +8,7 @@ pub(super) mod html;
 pub(super) mod http;
 pub(super) mod pages;
 mod process;
+pub(super) mod readiness;
 pub(super) mod rows;
 mod threads;
 pub(super) mod units;

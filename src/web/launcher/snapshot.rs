@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::launcher::{PoolName, View, Window};
 use crate::model::{NodeRequest, NodeState, now};
+use crate::web::core::readiness::unready;
 use crate::window::NoAnswer;
-use crate::zk::{
-    Connection, ListedNode, NODES, PoolDescription, REQUESTS, decode_node, decode_pool, decode_request,
-};
+use crate::zk::{ListedNode, NODES, PoolDescription, REQUESTS, decode_node, decode_pool, decode_request};
 
 /// How it stands.
 pub(super) struct Snapshot {
@@ -33,15 +32,8 @@ pub(super) struct Snapshot {
 /// What the launcher thread says, and why the launcher is not ready.
 pub(super) fn readiness(window: &mut Window) -> Result<(Box<View>, Option<&'static str>), NoAnswer> {
     let view = window.look()?;
-    let unready = match window.session.status().state {
-        Connection::Lost => Some("no session with ZooKeeper"),
-        Connection::Suspended => Some("the connection to ZooKeeper is interrupted"),
-        Connection::Connected if !view.tree_complete => {
-            Some("the records are still being read from ZooKeeper")
-        }
-        Connection::Connected if !view.registered => Some("its pools are not registered yet"),
-        Connection::Connected => None,
-    };
+    let unready = unready(window.session.status().state, view.tree_complete)
+        .or_else(|| (!view.registered).then_some("its pools are not registered yet"));
     Ok((view, unready))
 }
 
