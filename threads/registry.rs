@@ -13,12 +13,15 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::locks::thread_id;
 
@@ -99,6 +102,7 @@ impl fmt::Display for Ongoing {
 #[derive(Debug)]
 pub struct Thread<T> {
     handle: Option<JoinHandle<T>>,
+    ended: Receiver<Infallible>,
 }
 
 /// Starts a thread. Fails only if the system has no room for another one.
@@ -108,11 +112,14 @@ pub fn spawn<T: Send + 'static>(
     run: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<Thread<T>> {
     let name = name.into();
+    let (running, ended) = bounded(0);
     let handle = thread::Builder::new().name(name.clone()).spawn(move || {
+        // Dropped at the very end, however the thread ends.
+        let _running: Sender<Infallible> = running;
         let _registered = Registered::enter(name, role);
         run()
     })?;
-    Ok(Thread { handle: Some(handle) })
+    Ok(Thread { handle: Some(handle), ended })
 }
 
 impl<T> Thread<T> {
@@ -124,9 +131,14 @@ impl<T> Thread<T> {
         }
     }
 
-    /// Whether the thread has ended.
-    pub fn is_finished(&self) -> bool {
-        self.handle.as_ref().is_none_or(JoinHandle::is_finished)
+    /// Reads as disconnected once the thread has ended.
+    pub fn ended(&self) -> &Receiver<Infallible> {
+        &self.ended
+    }
+
+    /// Waits until the thread has ended, until `deadline` at most. True if it has.
+    pub fn ended_by(&self, deadline: Instant) -> bool {
+        matches!(self.ended.recv_deadline(deadline), Err(RecvTimeoutError::Disconnected))
     }
 }
 

@@ -105,7 +105,12 @@ impl Pending {
 
 impl Drop for Resolver {
     fn drop(&mut self) {
-        for pending in self.pending.lock().drain(..).filter(|pending| !pending.thread.is_finished()) {
+        for pending in self
+            .pending
+            .lock()
+            .drain(..)
+            .filter(|pending| !pending.thread.ended_by(std::time::Instant::now()))
+        {
             // It holds nothing and ends by itself; whoever stops must not wait for a name server.
             std::mem::forget(pending.thread);
         }

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, bounded};
 use nodepool_threads::{Leftovers, StopSource, Thread, spawn};
 use slog::{Logger, error, warn};
 
@@ -38,10 +38,9 @@ const LEFTOVER_GRACE: Duration = Duration::from_secs(5);
 pub struct NodepoolBuilderApp {
     // Dropped in this order: the stop, which ends the builder thread with its workers; then what they need.
     stop: StopSource,
-    builder: Option<Thread<Stopped>>,
+    builder: Thread<Stopped>,
     // Also kept for the builder thread, which would take its end for a stop.
     window: Window,
-    ended: Receiver<Infallible>,
     _config: ConfigWatch,
     _membership: Membership,
     _session: SessionThread,
@@ -117,27 +116,13 @@ impl NodepoolBuilderApp {
             log: log.clone(),
             state: State::default(),
         };
-        let (running, ended) = bounded(0);
-        let thread = spawn("builder", "builder", move || {
-            // Dropped at the end of the thread, however it ends.
-            let _running: Sender<Infallible> = running;
-            builder.run(&mut inbox)
-        });
-        let thread = thread.map_err(system)?;
-        Ok(Self {
-            stop,
-            builder: Some(thread),
-            window,
-            ended,
-            _config: watch,
-            _membership: membership,
-            _session: session_thread,
-        })
+        let builder = spawn("builder", "builder", move || builder.run(&mut inbox)).map_err(system)?;
+        Ok(Self { stop, builder, window, _config: watch, _membership: membership, _session: session_thread })
     }
 
     /// Reads as disconnected once the builder thread has ended, which only a bug makes it do by itself.
     pub fn ended(&self) -> &Receiver<Infallible> {
-        &self.ended
+        self.builder.ended()
     }
 
     /// For whoever wants to see how it stands.
@@ -146,14 +131,10 @@ impl NodepoolBuilderApp {
     }
 
     /// Stops the builder: running work is cancelled and cleaned up.
-    pub fn stop(mut self) -> Stopped {
+    pub fn stop(self) -> Stopped {
         self.stop.stop();
-        let ended = self.builder.take().map(Thread::join);
-        match ended {
-            Some(Ok(stopped)) => stopped,
-            // The builder thread has panicked, and its workers with whatever they held are gone with it.
-            Some(Err(_)) | None => Stopped::Overdue,
-        }
+        // If it has panicked, its workers with whatever they held are gone with it.
+        self.builder.join().unwrap_or(Stopped::Overdue)
     }
 }
 

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender, bounded, never};
+use crossbeam_channel::{Receiver, bounded, never};
 use nodepool_threads::{Pool, StopSource, Thread, spawn};
 use slog::Logger;
 
@@ -30,9 +30,8 @@ const ERRAND_WORKERS: usize = 4;
 pub struct NodepoolLauncherApp {
     // Dropped in this order: the stop, which ends the launcher thread with all of its workers; then what they need.
     stop: StopSource,
-    launcher: Option<Thread<Stopped>>,
+    launcher: Thread<Stopped>,
     window: Window,
-    ended: Receiver<Infallible>,
     _config: ConfigWatch,
     _session: SessionThread,
     // Waits for its lock until the session ends.
@@ -112,27 +111,13 @@ impl NodepoolLauncherApp {
             log: log.clone(),
             own: Own::default(),
         };
-        let (running, ended) = bounded(0);
-        let thread = spawn("launcher", "launcher", move || {
-            // Dropped at the end of the thread, however it ends.
-            let _running: Sender<Infallible> = running;
-            launcher.run(&mut inbox)
-        });
-        let thread = thread.map_err(system)?;
-        Ok(Self {
-            stop,
-            launcher: Some(thread),
-            window,
-            ended,
-            _config: watch,
-            _session: session_thread,
-            _candidate: candidate,
-        })
+        let launcher = spawn("launcher", "launcher", move || launcher.run(&mut inbox)).map_err(system)?;
+        Ok(Self { stop, launcher, window, _config: watch, _session: session_thread, _candidate: candidate })
     }
 
     /// Reads as disconnected once the launcher thread has ended, which only a bug makes it do by itself.
     pub fn ended(&self) -> &Receiver<Infallible> {
-        &self.ended
+        self.launcher.ended()
     }
 
     /// For whoever wants to see how it stands.
@@ -141,13 +126,9 @@ impl NodepoolLauncherApp {
     }
 
     /// Stops the launcher: running work is cancelled and given back.
-    pub fn stop(mut self) -> Stopped {
+    pub fn stop(self) -> Stopped {
         self.stop.stop();
-        let ended = self.launcher.take().map(Thread::join);
-        match ended {
-            Some(Ok(stopped)) => stopped,
-            // The launcher thread has panicked, and its workers with whatever they held are gone with it.
-            Some(Err(_)) | None => Stopped::Overdue,
-        }
+        // If it has panicked, its workers with whatever they held are gone with it.
+        self.launcher.join().unwrap_or(Stopped::Overdue)
     }
 }

@@ -1,12 +1,10 @@
 //! Logging of a whole program: its start, its handle, its end.
 
-use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, panic};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use nodepool_threads::{Panicked, Thread, spawn};
 use slog::{Level, Logger, error, o, warn};
 
@@ -33,7 +31,7 @@ pub struct Logging {
 #[must_use]
 pub struct Writers {
     outputs: Arc<Outputs>,
-    threads: Vec<(Thread<()>, Receiver<Infallible>)>,
+    threads: Vec<Thread<()>>,
 }
 
 /// No output that wanted some lines has written them in time.
@@ -66,14 +64,10 @@ impl Logging {
         let mut writers = Writers { outputs: Arc::clone(&outputs), threads: Vec::new() };
         for (index, sink) in sinks.into_iter().enumerate() {
             let writer = Writer::new(&outputs, index, sink);
-            let (running, ended) = bounded(0);
-            let thread = spawn(format!("log-{}", short(&outputs.all[index].name)), "log writer", move || {
-                // Dropped at the end of the thread, however it ends.
-                let _running: Sender<Infallible> = running;
-                writer.run();
-            });
+            let name = format!("log-{}", short(&outputs.all[index].name));
+            let thread = spawn(name, "log writer", move || writer.run());
             let thread = thread.map_err(|error| format!("cannot start a thread for the log: {error}"))?;
-            writers.threads.push((thread, ended));
+            writers.threads.push(thread);
         }
         let logging = Self { log: Logger::root(Arc::clone(&outputs), o!()), outputs };
         for FileProblem { file, at, problem } in settings.warnings {
@@ -159,8 +153,8 @@ impl Drop for Writers {
     fn drop(&mut self) {
         self.outputs.all.iter().for_each(|channel| channel.queue.end());
         let deadline = std::time::Instant::now() + LAST_LINES;
-        for (thread, ended) in self.threads.drain(..) {
-            if ended.recv_deadline(deadline) == Err(RecvTimeoutError::Timeout) {
+        for thread in self.threads.drain(..) {
+            if !thread.ended_by(deadline) {
                 // It sits in a write that does not end. The process ends all the same, and must not wait.
                 std::mem::forget(thread);
             }

@@ -1,12 +1,11 @@
 //! The handle of the thread that keeps the nodes of one provider's machines.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Sender, bounded};
 use nodepool_drivers::api::{Machine, MachineId};
 use nodepool_threads::{Mutex, StopToken, Thread, spawn};
 use slog::{Logger, o, warn};
@@ -27,9 +26,7 @@ pub struct Keeper {
     log: Logger,
     // Dropped before the thread, which ends by that.
     wake: Sender<()>,
-    /// Reads as disconnected once the thread has ended.
-    ended: Receiver<Infallible>,
-    _thread: Thread<()>,
+    thread: Thread<()>,
 }
 
 /// Machines that cannot be used, with what they do instead, such as that one "does not answer".
@@ -73,13 +70,10 @@ impl Keeper {
         };
         let news = Arc::new(Mutex::new("news of machines", news));
         let (work, finished) = Working::new(provider, nodes, &news, nudge, &log)?;
-        let (running, ended) = bounded(0);
         let thread = spawn(format!("standing-{provider}"), "keeper of machines", move || {
-            // Dropped at the end of the thread, however it ends.
-            let _running: Sender<Infallible> = running;
             work.run(&woken, &finished);
         })?;
-        Ok(Self { news, log, wake, ended, _thread: thread })
+        Ok(Self { news, log, wake, thread })
     }
 
     /// The configuration has changed. Machines that are new or different are looked at again.
@@ -118,7 +112,7 @@ impl Keeper {
 
     /// Waits until it has ended, until `deadline` at most. True if it has.
     pub fn wait_over(&self, deadline: Instant) -> bool {
-        matches!(self.ended.recv_deadline(deadline), Err(RecvTimeoutError::Disconnected))
+        self.thread.ended_by(deadline)
     }
 
     /// The machines that could not be used the last time: what they have is not to be waited for.
