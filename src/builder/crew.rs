@@ -16,7 +16,7 @@ use super::upload_worker::UploadJob;
 use crate::zk::Generation;
 
 /// The clean-ups that ask a provider at the same time, one at each provider.
-const CLEANERS: usize = 4;
+const CLEANERS: usize = 16;
 
 /// A job that is with a worker.
 pub(super) struct Running {
@@ -63,7 +63,7 @@ impl Crew {
         let builds = if build_workers == 0 { never() } else { builds };
         let uploads = if upload_workers == 0 { never() } else { uploads };
         let (janitor, swept) = Pool::start("janitor", "janitor", 1)?;
-        let (cleaners, cleaned) = Pool::start("cleanup-worker", "provider clean-up", CLEANERS)?;
+        let (cleaners, cleaned) = Pool::start_elastic("cleanup-worker", "provider clean-up", CLEANERS)?;
         let crew = Self {
             builders,
             uploaders,
