@@ -4,25 +4,30 @@
 //! A waiter thread watches for the leader's end without reaping it: as long as the leader is a zombie its
 //! process group id cannot be used again, and what is left of the group can be killed without hitting a
 //! stranger. Only then is it reaped.
+//!
+//! What another user runs in the group, as below sudo, takes no signals from this one. It is waited for, and told of.
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use crate::locks::Mutex;
+use crate::processes::{Process, members};
 use crate::registry::{Thread, spawn};
 use crate::signals::unblocked;
 use crate::stop::{Interrupted, StopToken, Waited};
 
 /// How long a process may take to clean up that is dropped without having ended: a panic, most likely.
 const DROP_GRACE: Duration = Duration::from_secs(1);
-/// How long a killed process may take to be gone.
+/// How long killed processes may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(3);
+/// How long to wait for them before looking for what they have started meanwhile.
+const ROUND: Duration = Duration::from_millis(100);
 
 static GROUPS: Mutex<Vec<Pid>> = Mutex::new("child groups", Vec::new());
 
@@ -44,6 +49,7 @@ pub struct ChildGroup {
     group: Pid,
     ended: Receiver<()>,
     status: Option<ExitStatus>,
+    survivors: Option<String>,
     /// Gone when the leader could not be ended, and with it all hope that the thread ends.
     waiter: Option<Thread<()>>,
 }
@@ -70,7 +76,7 @@ impl ChildGroup {
                 return Err(error);
             }
         };
-        Ok(Self { child, group, ended, status: None, waiter: Some(waiter) })
+        Ok(Self { child, group, ended, status: None, survivors: None, waiter: Some(waiter) })
     }
 
     /// The process id of the leader, which is the id of the group as well.
@@ -95,6 +101,12 @@ impl ChildGroup {
         self.reap()
     }
 
+    /// What of the group could not be ended, in a sentence for people: another user's, or stuck in the kernel. To be
+    /// asked after [`ChildGroup::wait`] or [`ChildGroup::terminate`], which tell of the leader only.
+    pub fn survivors(&self) -> Option<&str> {
+        self.survivors.as_deref()
+    }
+
     /// Kills what is left of the group and takes the leader's exit status.
     fn reap(&mut self) -> io::Result<ExitStatus> {
         if let Some(status) = self.status {
@@ -103,16 +115,44 @@ impl ChildGroup {
         let killed = kill_process_group(self.group, Signal::KILL);
         // Ends at once, but for a leader of another user, or one that the kernel does not let go.
         let patience = if self.waiter.is_some() { KILL_LIMIT } else { Duration::ZERO };
+        let deadline = Instant::now() + patience;
         if self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
             std::mem::forget(self.waiter.take());
             let why = killed.err().map_or("it does not end".to_owned(), |error| error.to_string());
             let what = format!("cannot end the process {} and what it has started: {why}", self.id());
+            self.survivors = Some(what.clone());
             return Err(io::Error::other(what));
         }
+        self.survivors = self.kill_members(deadline);
         let status = self.child.wait();
         GROUPS.lock().retain(|known| *known != self.group);
         self.status = status.as_ref().ok().copied();
         status
+    }
+
+    /// Kills what the leader has left behind, which is a zombie still, and waits for its end. That a signal was sent says
+    /// nothing: one member that takes it is enough.
+    fn kill_members(&self, deadline: Instant) -> Option<String> {
+        let own = self.group.as_raw_nonzero().get();
+        loop {
+            let left: Vec<Process> = members(|group| group == own).map(|(_, member)| member).collect();
+            let now = Instant::now();
+            if left.is_empty() {
+                return None;
+            }
+            if now >= deadline {
+                let pids: Vec<String> = left.iter().map(|member| member.pid.to_string()).collect();
+                let (leader, pids) = (self.id(), pids.join(", "));
+                return Some(format!(
+                    "cannot end all that the process {leader} has started, still running: {pids}"
+                ));
+            }
+            let _ = kill_process_group(self.group, Signal::KILL);
+            let round = deadline.min(now + ROUND);
+            for member in &left {
+                member.wait_for_end(round.saturating_duration_since(Instant::now()));
+            }
+        }
     }
 }
 
@@ -165,7 +205,8 @@ mod tests {
         let soon = source.token().deadline_in(Duration::from_millis(20));
         assert_eq!(child.wait(&soon).unwrap_err(), Interrupted::DeadlinePassed);
         assert!(!child.terminate(Duration::from_secs(5)).unwrap().success());
-        eventually("the end of the grandchild", || !alive(pid.trim()));
+        assert!(!alive(pid.trim()), "it is waited for");
+        assert_eq!(child.survivors(), None);
         std::fs::remove_file(dir).unwrap();
     }
 

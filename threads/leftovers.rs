@@ -6,14 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::fd::OwnedFd;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, getpid, kill_process_group, pidfd_open};
+use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::proc_stat;
+use crate::processes::{Process, group_and_session, members, own_group_and_session, processes};
 
 /// How long killed processes may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(3);
@@ -79,27 +77,26 @@ impl Mark {
     }
 }
 
-/// Process groups by their numbers. The descriptor of a member is readable once it has ended; as long as one
-/// lives, the number cannot become another group's.
+/// Process groups by their numbers. As long as a member lives, the number cannot become another group's.
 #[derive(Default)]
-struct Groups(BTreeMap<i32, Vec<OwnedFd>>);
+struct Groups(BTreeMap<i32, Vec<Process>>);
 
 impl Groups {
     /// Forgets what has ended, and adds the groups of marked processes, each with all of its members.
     fn find(&mut self, mark: &Mark) {
-        for members in self.0.values_mut() {
-            members.retain(|member| !has_ended(member));
+        for known in self.0.values_mut() {
+            known.retain(|member| !member.has_ended());
         }
-        self.0.retain(|_, members| !members.is_empty());
+        self.0.retain(|_, known| !known.is_empty());
         let (own_group, _) = own_group_and_session();
         let marked = processes().filter_map(|pid| {
-            let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+            let process = Process::open(pid)?;
             let (group, session) = group_and_session(pid)?;
             // Of another user's process it cannot be read; a zombie has none.
             let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
             let ours = group != own_group && mark.is_in(&environment, session);
             // What was read is the process's own only if its number has not become another's meanwhile.
-            (ours && !has_ended(&process)).then_some((group, process))
+            (ours && !process.has_ended()).then_some((group, process))
         });
         for (group, process) in marked {
             self.0.entry(group).or_default().push(process);
@@ -108,13 +105,9 @@ impl Groups {
             return; // As at almost every start.
         }
         // Members without the mark: another user's below sudo, or with an environment of their own.
-        for pid in processes() {
-            let group = group_and_session(pid).map(|(group, _)| group);
-            let Some(members) = group.and_then(|group| self.0.get_mut(&group)) else { continue };
-            let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
-            if group_and_session(pid).map(|(group, _)| group) == group && !has_ended(&process) {
-                members.push(process);
-            }
+        let all: Vec<_> = members(|group| self.0.contains_key(&group)).collect();
+        for (group, process) in all {
+            self.0.entry(group).or_default().push(process);
         }
     }
 
@@ -128,48 +121,7 @@ impl Groups {
     /// Waits until all members have ended, at most until `deadline`.
     fn wait(&self, deadline: Instant) {
         for member in self.0.values().flatten() {
-            wait_for_end(member, deadline.saturating_duration_since(Instant::now()));
-        }
-    }
-}
-
-/// All processes but this one.
-fn processes() -> impl Iterator<Item = Pid> {
-    let own = getpid();
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    numbers.filter_map(Pid::from_raw).filter(move |pid| *pid != own)
-}
-
-/// The process group and the session of a process that is no zombie.
-fn group_and_session(pid: Pid) -> Option<(i32, i32)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = proc_stat::after_name(&stat)?;
-    if fields.next()? == "Z" {
-        return None;
-    }
-    let mut number = || fields.next()?.parse().ok();
-    let _parent: i32 = number()?;
-    Some((number()?, number()?))
-}
-
-/// The same of this process. In a container both may be 0, which stands for one whose leader is outside: whoever
-/// asks getsid(2) must expect that as well.
-fn own_group_and_session() -> (i32, i32) {
-    group_and_session(getpid()).unwrap_or_default()
-}
-
-fn has_ended(process: &OwnedFd) -> bool {
-    wait_for_end(process, Duration::ZERO)
-}
-
-fn wait_for_end(process: &OwnedFd, limit: Duration) -> bool {
-    let limit = Timespec::try_from(limit).unwrap_or_default();
-    let mut waited = [PollFd::new(process, PollFlags::IN)];
-    loop {
-        match poll(&mut waited, Some(&limit)) {
-            Err(rustix::io::Errno::INTR) => {}
-            ready => return ready.is_ok_and(|count| count > 0),
+            member.wait_for_end(deadline.saturating_duration_since(Instant::now()));
         }
     }
 }

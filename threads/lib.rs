@@ -15,6 +15,7 @@ mod patient_socket;
 mod pool;
 mod privileges;
 mod proc_stat;
+mod processes;
 mod registry;
 mod resolve;
 mod signals;

@@ -184,6 +184,7 @@ impl BuildJob {
             elements_dir: self.elements_dir.as_deref(),
             log: build_log::path(&self.log_dir, name, id),
             mark: self.identity.mark(),
+            daemon_log: log,
         };
         let shown = invocation.log.display().to_string();
         let begin = Instant::now();

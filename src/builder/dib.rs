@@ -10,6 +10,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use nodepool_threads::{ChildGroup, Interrupted, Mark, StopToken, activity, activity_within, crash_point};
+use slog::{Logger, warn};
 
 use super::local_builds::with_suffix;
 use crate::config::DiskImage;
@@ -39,6 +40,8 @@ pub struct Invocation<'a> {
     pub log: PathBuf,
     /// What its processes are known by.
     pub mark: &'a Mark,
+    /// The daemon's log, for what an operator has to see to.
+    pub daemon_log: &'a Logger,
 }
 
 /// How the command ended.
@@ -128,7 +131,7 @@ impl Invocation<'_> {
             (Ended::NotStarted(why), if missing { NOT_FOUND } else { CANNOT_RUN })
         })?;
         crash_point(&format!("{name}-started"));
-        match child.wait(stop) {
+        let ended = match child.wait(stop) {
             Ok(Ok(status)) if status.success() => Ok(()),
             Ok(Ok(status)) => Err((Ended::Failed(status), exit_code(status))),
             Ok(Err(error)) => {
@@ -144,12 +147,16 @@ impl Invocation<'_> {
                     }
                     Interrupted::Stopped => "Build cancelled".to_owned(),
                 });
-                if let Err(error) = &ended {
-                    self.note(&error.to_string());
-                }
                 Err((Ended::Interrupted(why), ended.map_or(UNKNOWN, exit_code)))
             }
+        };
+        if let Some(what) = child.survivors() {
+            self.note(what);
+            // Under the name that all the rest of the build is logged under.
+            warn!(self.daemon_log, # "nodepool.builder.build_worker",
+                "a command of the build has left processes behind"; "reason" => what);
         }
+        ended
     }
 
     fn spawn(&self, name: &str, arguments: &[OsString], log: File) -> io::Result<ChildGroup> {
@@ -204,14 +211,24 @@ mod tests {
     use super::*;
     use nodepool_threads::StopSource;
 
-    fn invocation<'a>(image: &'a DiskImage, mark: &'a Mark, dir: &Path) -> Invocation<'a> {
+    fn invocation<'a>(
+        image: &'a DiskImage,
+        mark: &'a Mark,
+        daemon_log: &'a Logger,
+        dir: &Path,
+    ) -> Invocation<'a> {
         Invocation {
             image,
             base: dir.join("debian-1"),
             elements_dir: Some("/elements"),
             log: dir.join("logs/x.log"),
             mark,
+            daemon_log,
         }
+    }
+
+    fn no_log() -> Logger {
+        Logger::root(slog::Discard, slog::o!())
     }
 
     fn image(command: &[&str]) -> DiskImage {
@@ -231,7 +248,7 @@ mod tests {
         change(&mut image);
         let source = StopSource::new();
         let mark = Mark::new("NODEPOOL_DIB_TEST", "test");
-        let (ended, code) = invocation(&image, &mark, &dir).run(&source.token());
+        let (ended, code) = invocation(&image, &mark, &no_log(), &dir).run(&source.token());
         let log = std::fs::read_to_string(dir.join("logs/x.log")).unwrap();
         assert!(log.ends_with(&format!("Exit code: {code}\n")), "{code}: {log}");
         std::fs::remove_dir_all(dir).unwrap();
@@ -242,7 +259,7 @@ mod tests {
     fn the_command_line_is_that_of_the_contract() {
         let image = image(&["sudo", "disk-image-create"]);
         let mark = Mark::new("NODEPOOL_DIB_TEST", "test");
-        let arguments = invocation(&image, &mark, Path::new("/images")).arguments();
+        let arguments = invocation(&image, &mark, &no_log(), Path::new("/images")).arguments();
         let line: Vec<_> = arguments.iter().map(|word| word.to_str().unwrap()).collect();
         assert_eq!(
             line.join(" "),

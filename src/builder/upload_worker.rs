@@ -286,13 +286,14 @@ impl UploadJob {
         });
         let mut child = started.map_err(|error| failed(format!("cannot be run: {error}")))?;
         crash_point("hook-started");
-        let status = match child.wait(&stop.deadline_in(HOOK_LIMIT)) {
-            Ok(status) => status.map_err(|error| failed(format!("cannot be waited for: {error}")))?,
-            Err(why) => {
-                let _ = child.terminate(HOOK_GRACE);
-                return Err(Error::from(why));
-            }
-        };
+        let ended = child.wait(&stop.deadline_in(HOOK_LIMIT)).inspect_err(|_| {
+            // Only that it ends matters now.
+            let _ = child.terminate(HOOK_GRACE);
+        });
+        if let Some(what) = child.survivors() {
+            warn!(log, "the post-upload-hook has left processes behind"; "reason" => what);
+        }
+        let status = ended?.map_err(|error| failed(format!("cannot be waited for: {error}")))?;
         let mut said = Vec::new();
         // What it said is for the log only, so a part of it will do.
         let _ = output.rewind().and_then(|()| output.take(64 << 10).read_to_end(&mut said));

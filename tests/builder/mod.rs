@@ -1,6 +1,7 @@
 //! The builder: the real daemon over a real ZooKeeper, with a stand-in for the build command.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod another_user;
 mod build_failures;
 mod builds;
 mod cleanup;
