@@ -148,7 +148,7 @@ impl Component {
     }
 
     /// Takes it from the fleet.
-    pub fn unregister(self, session: &Session) -> ZkResult<()> {
+    pub fn unregister(&self, session: &Session) -> ZkResult<()> {
         optional(session.delete(&self.path, None)).map(|_| ())
     }
 

@@ -133,9 +133,11 @@ impl Keeper {
         let wanted = self.wanted.lock().clone();
         let gone: Vec<_> = self.entries.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
         for key in gone {
-            if let Some((component, _)) = self.entries.remove(&key) {
-                info!(self.log, "unregistered"; "component" => component.path());
+            // Forgotten only once it is gone, so that it is tried again.
+            if let Some((component, _)) = self.entries.get(&key) {
                 component.unregister(session)?;
+                info!(self.log, "unregistered"; "component" => component.path());
+                self.entries.remove(&key);
             }
         }
         for (key, description) in wanted {

@@ -12,6 +12,7 @@ mod granted;
 mod kazoo;
 mod leaks;
 mod locks;
+mod membership;
 mod names;
 mod network;
 mod numbered;
