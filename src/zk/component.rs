@@ -14,7 +14,6 @@ pub const POOLS: &str = "/nodepool/components/pool";
 #[derive(Debug)]
 pub struct Component {
     path: String,
-    version: i32,
 }
 
 /// What a component is.
@@ -138,13 +137,14 @@ impl Component {
         session.ensure_path(parent)?;
         let wanted = format!("{parent}/{}", description.hostname);
         let path = session.create_ephemeral(&wanted, &description.data())?;
-        Ok(Self { path, version: 0 })
+        Ok(Self { path })
     }
 
-    /// Says something else of it.
-    pub fn change(&mut self, session: &Session, description: &Description) -> ZkResult<()> {
-        self.version = session.set(&self.path, &description.data(), self.version)?;
-        Ok(())
+    /// Says something else of it. Whatever version its znode has: it is this session's own, and a write whose answer was
+    /// lost is made again.
+    pub fn change(&self, session: &Session, description: &Description) -> ZkResult<()> {
+        let data = description.data();
+        session.repeat("set", &self.path, |client| client.set(&self.path, &data, None).map(drop))
     }
 
     /// Takes it from the fleet.

@@ -12,7 +12,7 @@ use nodepool_threads::{Mutex, StopSource, StopToken, Thread, spawn};
 use slog::{Logger, info, warn};
 
 use super::component::{Component, Description};
-use super::error::{ZkErrorKind, ZkResult};
+use super::error::{ZkErrorKind, ZkResult, optional};
 use super::session::{Interrupter, Session};
 use super::status::Generation;
 
@@ -85,13 +85,20 @@ impl Membership {
     }
 }
 
+/// An entry that was made.
+struct Entry {
+    component: Component,
+    /// What it says; `None` after a change whose outcome is unknown.
+    says: Option<Description>,
+}
+
 struct Keeper {
     session: Session,
     connections: Receiver<()>,
     wanted: Arc<Mutex<BTreeMap<String, Description>>>,
     changes: Receiver<()>,
     registered: Arc<AtomicBool>,
-    entries: BTreeMap<String, (Component, Description)>,
+    entries: BTreeMap<String, Entry>,
     /// The session that the entries are made in.
     generation: Option<Generation>,
     log: Logger,
@@ -134,25 +141,27 @@ impl Keeper {
         let gone: Vec<_> = self.entries.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
         for key in gone {
             // Forgotten only once it is gone, so that it is tried again.
-            if let Some((component, _)) = self.entries.get(&key) {
+            if let Some(Entry { component, .. }) = self.entries.get(&key) {
                 component.unregister(session)?;
                 info!(self.log, "unregistered"; "component" => component.path());
                 self.entries.remove(&key);
             }
         }
         for (key, description) in wanted {
-            match self.entries.get_mut(&key) {
-                Some((_, known)) if *known == description => {}
-                Some((component, known)) => {
-                    component.change(session, &description)?;
-                    *known = description;
+            if let Some(Entry { component, says }) = self.entries.get_mut(&key) {
+                if says.as_ref() == Some(&description) {
+                    continue;
                 }
-                None => {
-                    let component = Component::register(session, &description)?;
-                    info!(self.log, "registered"; "component" => component.path());
-                    self.entries.insert(key, (component, description));
+                *says = None;
+                // Where somebody has deleted it, it is made anew.
+                if optional(component.change(session, &description))?.is_some() {
+                    *says = Some(description);
+                    continue;
                 }
             }
+            let component = Component::register(session, &description)?;
+            info!(self.log, "registered"; "component" => component.path());
+            self.entries.insert(key, Entry { component, says: Some(description) });
         }
         Ok(())
     }

@@ -84,3 +84,26 @@ fn an_entry_that_could_not_be_removed_is_removed_later() {
     world.outage(|| world.membership.set("main", None));
     world.zk.wait_children(POOLS, SOON, <[String]>::is_empty);
 }
+
+/// The version was one behind from then on, and each further change was refused for ever.
+#[test]
+fn an_entry_goes_on_to_change_after_a_change_whose_answer_was_lost() {
+    let world = World::start();
+    world.proxy.set(Net::LoseAnswers);
+    world.membership.set("main", Some(pool("second")));
+    let path = world.wait_label("second");
+    // What is wanted again by then is what was known before.
+    world.outage(|| world.membership.set("main", Some(pool("first"))));
+    assert_eq!(world.wait_label("first"), path);
+    world.membership.set("main", Some(pool("third")));
+    assert_eq!(world.wait_label("third"), path);
+}
+
+#[test]
+fn an_entry_that_somebody_has_deleted_is_made_anew_when_it_changes() {
+    let world = World::start();
+    let path = world.wait_label("first");
+    world.zk.delete(&path);
+    world.membership.set("main", Some(pool("second")));
+    assert_ne!(world.wait_label("second"), path);
+}
