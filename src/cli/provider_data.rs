@@ -131,14 +131,15 @@ pub(super) fn erase(
     if !force && !confirmed(provider)? {
         return output::print("Aborting. No data erased.\n");
     }
-    output::print(&format!("Erasing build data for {provider}...\n"))?;
+    // Nobody reading on is no reason to leave half of it.
+    let told = output::print(&format!("Erasing build data for {provider}...\n"));
     connection.images.erase_uploads(found.places)?;
-    output::print(&format!("Erasing node data for {provider}...\n"))?;
+    let told = told.and(output::print(&format!("Erasing node data for {provider}...\n")));
     let nodes = connection.nodes();
     for (id, _) in found.nodes {
         nodes.erase(&id)?;
     }
-    Ok(())
+    told
 }
 
 fn confirmed(provider: &str) -> Result<bool, Failure> {

@@ -1,5 +1,9 @@
 //! `info` and `erase`.
 
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 
 use super::{BODY, NEW, OLD, build_path, put_build, put_node, put_upload, refused, upload_path};
@@ -113,4 +117,21 @@ fn erase_removes_the_data_of_a_provider_after_a_question() {
     assert_eq!(zk.children("/nodepool/nodes"), ["0000000003"]);
     assert!(zk.children(&format!("{}/providers", build_path("debian", OLD))).is_empty());
     assert!(zk.exists(&build_path("debian", OLD)));
+}
+
+/// As with `| head -1`: half of it was left, and the exit code said that all was done.
+#[test]
+fn erase_goes_on_when_nobody_reads_what_it_says() {
+    let sandbox = Sandbox::new("client-erase-unread");
+    sandbox.write_body(BODY);
+    let zk = sandbox.zk();
+    put_data(&zk);
+    let (unread, reader) = UnixStream::pair().unwrap();
+    drop(reader);
+    let mut erase = sandbox.command(env!("CARGO_BIN_EXE_nodepool"));
+    erase.arg("-c").arg(sandbox.config_file()).args(["erase", "east", "--force"]);
+    let ended = erase.stdout(OwnedFd::from(unread)).stderr(Stdio::inherit()).status().unwrap();
+    assert_eq!(ended.code(), Some(0));
+    assert_eq!(zk.children("/nodepool/nodes"), ["0000000003", "0000000006"]);
+    assert_eq!(zk.children(&format!("{}/providers", build_path("debian", OLD))), ["west"]);
 }
