@@ -17,6 +17,7 @@ mod edit;
 mod event;
 mod failures;
 mod free_space;
+mod hook_output;
 mod identity;
 mod janitor;
 mod local_builds;

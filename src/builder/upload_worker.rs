@@ -1,7 +1,5 @@
 //! An upload of a build to a provider, from the lock to the finished record. Runs on an upload worker.
 
-use std::fs::File;
-use std::io::{Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -14,6 +12,7 @@ use nodepool_drivers::api::{
 use nodepool_threads::{ChildGroup, Job, StopSource, StopToken, activity_within, crash_point};
 use slog::{Logger, error, info, warn};
 
+use super::hook_output::HookOutput;
 use super::origin::Origin;
 use super::{Identity, local_builds};
 use crate::config::DiskImage;
@@ -275,12 +274,12 @@ impl UploadJob {
         let failed = |why: String| {
             Error::new(ErrorKind::Transient, format!("the post-upload-hook {} {why}", hook.display()))
         };
-        let mut output = output_file().map_err(|error| failed(format!("has nowhere to write: {error}")))?;
-        let started = output.try_clone().and_then(|out| {
-            let errors = out.try_clone()?;
+        let (output, to) =
+            HookOutput::listen().map_err(|error| failed(format!("has no listener: {error}")))?;
+        let started = to.try_clone().and_then(|errors| {
             let mut command = Command::new(hook);
             command.arg(&self.provider_name).arg(external_id).arg(file);
-            command.stdin(Stdio::null()).stdout(out).stderr(errors);
+            command.stdin(Stdio::null()).stdout(to).stderr(errors);
             self.identity.mark().put_on(&mut command);
             ChildGroup::spawn(&mut command, "hook")
         });
@@ -294,14 +293,11 @@ impl UploadJob {
             warn!(log, "the post-upload-hook has left processes behind"; "reason" => what);
         }
         let status = ended?.map_err(|error| failed(format!("cannot be waited for: {error}")))?;
-        let mut said = Vec::new();
-        // What it said is for the log only, so a part of it will do.
-        let _ = output.rewind().and_then(|()| output.take(64 << 10).read_to_end(&mut said));
-        let said = String::from_utf8_lossy(&said).into_owned();
+        let said = output.end();
         if !status.success() {
-            return Err(failed(format!("failed ({status}): {}", said.trim_end())));
+            return Err(failed(format!("failed ({status}): {said}")));
         }
-        info!(log, "the post-upload-hook has run"; "output" => said.trim_end());
+        info!(log, "the post-upload-hook has run"; "output" => said);
         Ok(())
     }
 
@@ -315,9 +311,4 @@ impl UploadJob {
             warn!(log, "an unwanted image stays at the provider"; "id" => external_id, "reason" => %error);
         }
     }
-}
-
-/// A file without a name for a child's output: a pipe would have to be read while the child runs.
-fn output_file() -> std::io::Result<File> {
-    Ok(File::from(rustix::fs::memfd_create("hook-output", rustix::fs::MemfdFlags::CLOEXEC)?))
 }
