@@ -1,9 +1,10 @@
 //! The name of this host, and its fully qualified form, which the system's resolver is asked for.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::ToSocketAddrs as _;
-use std::sync::OnceLock;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 use nodepool_threads::{SLOW_RESOLVER, activity_within, spawn};
@@ -15,25 +16,37 @@ const RESOLVER_LIMIT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct HostName {
     name: String,
-    full: OnceLock<String>,
-    /// Where the resolver's answer arrives.
-    resolved: Receiver<Option<String>>,
+    /// The resolver's answer, however late it comes.
+    full: Arc<OnceLock<String>>,
+    /// Disconnected once that is there.
+    answered: Receiver<Infallible>,
+    /// Until when the answer is waited for.
+    patience: Instant,
 }
 
 impl HostName {
     /// The host's name as it is now; its full form is asked for, and not waited for.
     pub fn look_up() -> io::Result<Self> {
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let (tell, resolved) = bounded(1);
-        let wanted = name.clone();
+        Self::ask(name, RESOLVER_LIMIT, qualify)
+    }
+
+    fn ask(
+        name: String,
+        limit: Duration,
+        qualify: impl FnOnce(&str) -> Option<String> + Send + 'static,
+    ) -> io::Result<Self> {
+        let (tell, answered) = bounded(0);
+        let full = Arc::new(OnceLock::new());
+        let (wanted, answer) = (name.clone(), Arc::clone(&full));
         let resolver = spawn("host-name", "name resolver", move || {
             let _doing = activity_within(SLOW_RESOLVER, "looking up the host's own name");
-            // Nobody may be waiting any more.
-            let _ = tell.send(qualify(&wanted));
+            let _ = answer.set(qualify(&wanted).unwrap_or(wanted));
+            drop(tell);
         })?;
         // The system's resolver knows no deadline. It holds nothing, so nobody waits for its end.
         std::mem::forget(resolver);
-        Ok(Self { name, full: OnceLock::new(), resolved })
+        Ok(Self { name, full, answered, patience: Instant::now() + limit })
     }
 
     /// As the kernel has it.
@@ -41,22 +54,16 @@ impl HostName {
         &self.name
     }
 
-    /// The fully qualified name, or the name where the system's resolver does not know more. The first call may have to
-    /// wait for that.
+    /// The fully qualified name, or the name where the system's resolver does not know more, or has not answered yet.
+    /// Who asks early may have to wait for that.
     pub fn full(&self) -> &str {
-        self.full.get_or_init(|| {
-            let answer = self.resolved.recv_timeout(RESOLVER_LIMIT).ok().flatten();
-            answer.unwrap_or_else(|| self.name.clone())
-        })
+        let _ = self.answered.recv_deadline(self.patience);
+        self.full_by_now().unwrap_or(&self.name)
     }
 
     /// The fully qualified name, if it is known by now.
     pub fn full_by_now(&self) -> Option<&str> {
-        if let Some(full) = self.full.get() {
-            return Some(full);
-        }
-        let answer = self.resolved.try_recv().ok()?;
-        Some(self.full.get_or_init(|| answer.unwrap_or_else(|| self.name.clone())))
+        self.full.get().map(String::as_str)
     }
 }
 
@@ -80,8 +87,16 @@ mod tests {
     fn a_host_has_a_name_and_a_full_one() {
         let host = HostName::look_up().unwrap();
         assert!(!host.name().is_empty());
-        let full = host.full().to_owned();
-        assert!(!full.is_empty());
-        assert_eq!(host.full_by_now(), Some(full.as_str()));
+        assert!(host.full().starts_with(|first: char| first.is_ascii_alphanumeric()), "{}", host.full());
+    }
+
+    #[test]
+    fn an_answer_that_comes_late_counts_from_then_on() {
+        let (tell, told) = bounded::<String>(1);
+        let host = HostName::ask("host".to_owned(), Duration::ZERO, move |_| told.recv().ok()).unwrap();
+        assert_eq!((host.full(), host.full_by_now()), ("host", None));
+        tell.send("host.example.org".to_owned()).unwrap();
+        assert!(host.answered.recv_timeout(Duration::from_secs(10)).is_err());
+        assert_eq!(host.full(), "host.example.org");
     }
 }
