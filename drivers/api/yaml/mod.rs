@@ -206,6 +206,14 @@ impl<'de> Visitor<'de> for Budget<'_> {
         self.spend(0)
     }
 
+    fn visit_i128<E: Error>(self, _: i128) -> Result<(), E> {
+        self.spend(0)
+    }
+
+    fn visit_u128<E: Error>(self, _: u128) -> Result<(), E> {
+        self.spend(0)
+    }
+
     fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
         self.spend(0)
     }
@@ -294,6 +302,32 @@ mod tests {
             let second = map([("p", list), ("5", expected), ("q", Value::Null)]);
             assert_eq!(parse(&nested), Ok(Value::List(vec![first, second, Value::Bool(true)])), "{number}");
         }
+    }
+
+    /// Secrets may be digits alone, and were shown in errors.
+    #[test]
+    fn a_number_that_is_too_large_is_text() {
+        for digits in [
+            "9223372036854775808",
+            "18446744073709551615",
+            "18446744073709551616",
+            "340282366920938463463374607431768211455",
+            "340282366920938463463374607431768211456",
+            "-9223372036854775809",
+            "-170141183460469231731687303715884105729",
+        ] {
+            let source = format!("a: {digits}\nb: [{{c: {digits}}}]\n");
+            let item = Value::List(vec![map([("c", text(digits))])]);
+            assert_eq!(parse(&source), Ok(map([("a", text(digits)), ("b", item)])));
+            assert_eq!(places(&source).of("b[0].c").unwrap().to_string(), "2:6");
+            assert!(repeated_keys(&source).is_empty());
+        }
+        assert_eq!(parse("18446744073709551616: a"), Ok(map([("18446744073709551616", text("a"))])));
+        let (most, least) = (i64::MAX, i64::MIN);
+        assert_eq!(
+            parse(&format!("[{most}, {least}]")),
+            Ok(Value::List(vec![Value::Int(most), Value::Int(least)]))
+        );
     }
 
     #[test]

@@ -131,6 +131,14 @@ impl<'de> Visitor<'de> for Walk {
         Err(E::custom(HERE))
     }
 
+    fn visit_i128<E: Error>(self, _: i128) -> Result<Places, E> {
+        Err(E::custom(HERE))
+    }
+
+    fn visit_u128<E: Error>(self, _: u128) -> Result<Places, E> {
+        Err(E::custom(HERE))
+    }
+
     fn visit_f64<E: Error>(self, _: f64) -> Result<Places, E> {
         Err(E::custom(HERE))
     }
