@@ -1,11 +1,13 @@
 //! Servers that grant another session timeout than the one that was asked for: theirs counts.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use nodepool::zk::{Lock, Session, SessionThread, ZkErrorKind};
 
 use super::proxy::{Mode as Net, Proxy};
-use super::{SOON, config, connect};
+use super::{SOON, T, config, connect, log};
 use crate::support::{Options, ZkClient, ZooKeeper, eventually};
 
 /// What a machine with more to do may add to any time that is promised.
@@ -80,4 +82,30 @@ fn a_session_that_is_granted_more_than_asked_for_lives_and_waits_by_that() {
         outcome.unwrap();
     });
     assert_eq!(session.status().generation, before.generation);
+}
+
+/// It was dialled again at once, for ever.
+#[test]
+fn a_server_that_grants_no_session_at_all_is_dialled_with_pauses() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (tell, dialled) = crossbeam_channel::unbounded();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            // The length and ConnectRequest; ConnectResponse: version, timeout, session, password with its length.
+            let mut request = [0; 49];
+            if client.read_exact(&mut request).is_ok() && tell.send(Instant::now()).is_ok() {
+                let body = [&[0; 16], &16i32.to_be_bytes()[..], &[0; 17]].concat();
+                let length = i32::try_from(body.len()).unwrap();
+                let _ = client.write_all(&[&length.to_be_bytes()[..], &body].concat());
+            }
+        }
+    });
+    let (session, _thread) = Session::start(&config(port, "", T), &log()).unwrap();
+    let times: Vec<Instant> = (0..6).map(|_| dialled.recv_timeout(SOON).unwrap()).collect();
+    // Pauses of at least 50, 100, 200, 400 and 500 ms, from the beginning of one attempt to that of the next.
+    assert!(times[5] - times[0] > Duration::from_secs(1), "{:?}", times[5] - times[0]);
+    let error = session.wait_connected(Duration::ZERO).unwrap_err().to_string();
+    assert!(error.contains(&format!("127.0.0.1:{port}: the server begins no session")), "{error}");
 }

@@ -164,7 +164,9 @@ impl Attempt<'_> {
         };
         let answer = answer.map_err(|error| self.explain(&error))?;
         match read_connect_response(&answer).map_err(|error| error.to_string())? {
-            None => Ok(Dialled::Expired),
+            None if self.identity.is_some() => Ok(Dialled::Expired),
+            // There was none that could have expired. As any failure it is left for the next server, and for a pause.
+            None => Err("the server begins no session".to_owned()),
             Some(confirmed) => {
                 let last_zxid = self.identity.map_or(0, |known| known.last_zxid);
                 let identity = Identity { last_zxid, ..confirmed };
