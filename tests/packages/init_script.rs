@@ -218,6 +218,45 @@ fn stale_pid_file(service: &Service<'_>) {
     }
 }
 
+/// A `stat` by whose first call what holds the builder up goes out of its way.
+const LOOKS: &str = "#!/bin/sh\necho >/run/looked\nexec /usr/bin/stat \"$@\"\n";
+
+/// There was no number yet, so nothing was stopped, and the daemon was there a moment later.
+#[test]
+fn stop_waits_for_a_daemon_that_is_about_to_start() {
+    let sandbox = Sandbox::new("init-starting");
+    let machine = installed(&sandbox, &[BUILDER]);
+    let builder = BUILDER.on(&machine);
+    configure(&sandbox, &machine, "diskimages: []\n");
+    let Service { script, pid_file, .. } = &builder;
+    let hold = |file: &str, until: &str| {
+        let held = format!("flock {file} sh -c 'echo >/run/held; until [ -e {until} ]; do sleep 0.05; done'");
+        machine.ok(&format!(
+            "rm -f /run/held; ({held}) >/run/holder 2>&1 & until [ -e /run/held ]; do sleep 0.05; done"
+        ));
+    };
+    sandbox.replace("stat", LOOKS);
+    machine.ok(&format!("install -m 755 {} /usr/local/sbin/stat", sandbox.path("stat").display()));
+    // Held up between the lock and the number, by what looks like another builder on the same directory.
+    hold(&sandbox.images().display().to_string(), "/run/looked");
+    let locked = format!("grep -q \" FLOCK .*:$(/usr/bin/stat -c %i {pid_file}) \" /proc/locks");
+    let said = machine.ok(&format!(
+        "{script} start >/run/started 2>&1 & until [ -e {pid_file} ] && {locked}; do sleep 0.05; done; {script} stop"
+    ));
+    assert!(said.ends_with("stopped\n"), "{said}");
+    builder.expect("status", 3);
+    assert_eq!(processes(&machine, "nodepool-builder"), [0; 0]);
+
+    // For longer than it is waited for.
+    machine.ok(&format!(": >{pid_file}"));
+    hold(pid_file, "/run/over");
+    for verb in ["stop", "force-stop"] {
+        let said = builder.expect(verb, 1);
+        assert!(said.contains("about to start"), "{said}");
+    }
+    machine.ok("echo >/run/over");
+}
+
 #[test]
 fn a_restart_during_a_build_leaves_no_process_and_the_build_is_made_again() {
     let sandbox = Sandbox::new("init-restart");
