@@ -101,13 +101,6 @@ fn a_dump_shows_every_thread_where_it_is_and_disturbs_no_build() {
     assert_undisturbed(&builder.log());
 }
 
-/// A line of a process's `status`, in kB.
-fn memory(builder: &Daemon, name: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", builder.pid())).unwrap();
-    let value = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-    value.trim_end_matches("kB").trim().parse().unwrap()
-}
-
 /// What is built for users is optimised, compressed, and was made somewhere else.
 #[test]
 #[ignore = "NODEPOOL_RELEASED_BUILDER has to name an optimised builder; scripts/test has one"]
@@ -124,9 +117,9 @@ fn a_release_shows_certain_stacks_with_lines_and_needs_little_memory_for_it() {
     let builder = sandbox.spawn(&command);
     wait_builds(&sandbox.zk(), "debian", "building", 1);
     wait_pid(&sandbox, "started");
-    let before = memory(&builder, "VmRSS:");
+    let before = builder.memory("VmRSS:");
     let text = dump(&builder);
-    let most = memory(&builder, "VmHWM:");
+    let most = builder.memory("VmHWM:");
     println!("{text}\n{before} kB before the dump, {most} kB at most");
 
     // All of them wait in `park_timeout`, whose caller is hard to find.
@@ -182,7 +175,7 @@ fn two_thousand_signals_in_a_row_disturb_no_build_and_take_no_more_memory_than_h
         builder.wait_until("a whole dump that began after the last signal", SOON, || {
             dump_times(&builder.log()).iter().any(|time| *time >= last.as_str()).then_some(())
         });
-        (dump_times(&builder.log()).len(), memory(&builder, "VmHWM:"))
+        (dump_times(&builder.log()).len(), builder.memory("VmHWM:"))
     });
     std::fs::write(sandbox.path("go"), "").unwrap();
     wait_ready(&zk, "debian");

@@ -14,11 +14,18 @@ fn a_build_of_300_megabytes_arrives_as_it_was_built_and_goes_with_its_configurat
     let image =
         qcow2(&sandbox, "whole", 300, "metadata: {os_distro: debian, min_disk: '1', text: 'of the image'},");
     let listed = "{name: whole, meta: {text: 'of the provider, in ünicode'}}";
-    sandbox.write_body(&body(std::slice::from_ref(&image), &[provider("demo", listed, "")]));
+    sandbox.write_body(&body(std::slice::from_ref(&image), &[provider("demo", "", "")]));
     let zk = sandbox.zk();
     let builder = builder(&sandbox, &services, &[]);
     let build = wait_ready(&zk, "whole");
+    builder.wait_log("the build is ready", SOON);
+    builder.forget_peak();
+    let idle = builder.memory("VmRSS:");
+    sandbox.write_body(&body(std::slice::from_ref(&image), &[provider("demo", listed, "")]));
     let (upload, record) = wait_upload(&zk, "whole", &build, "demo-here", "ready");
+    let peak = builder.memory("VmHWM:");
+    println!("{idle} kB before the upload, {peak} kB at most");
+    assert!(peak < idle + (4 << 10), "{idle} kB before the upload, {peak} kB at most");
 
     let stored = wait_image(&builder, &services, "whole", "active");
     assert_eq!(record["external_id"], stored["id"]);

@@ -126,6 +126,20 @@ impl Daemon {
             .collect()
     }
 
+    /// A line of its `status` in `/proc`, in kB.
+    #[track_caller]
+    pub fn memory(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("read its status");
+        let value = status.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+        value.trim_end_matches("kB").trim().parse().expect("a number of kB")
+    }
+
+    /// Has `VmHWM` say what the daemon takes at most from now on.
+    #[track_caller]
+    pub fn forget_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.pid), "5").expect("reset its peak");
+    }
+
     #[track_caller]
     fn fail(&self, reason: &str) -> ! {
         panic!("{reason}\n{}", leash::tail(&self.log, 60))
