@@ -1,7 +1,7 @@
 //! Stop tokens: how a wait, a child process or a driver's call learns that it must end.
 //!
 //! A [`StopSource`] belongs to whoever may order the stop; it hands out [`StopToken`]s, which are
-//! cheap to clone and go wherever something blocks. A token carries the stops of all its ancestors
+//! cheap to clone and go wherever something blocks. A token carries the stops of all that it was joined of
 //! and the nearest deadline, so one value answers "may I go on, and until when?". Stopping is
 //! permanent: a source cannot be started again.
 
@@ -16,7 +16,7 @@ use crate::locks::Mutex;
 /// Why a wait ended before what it waited for had happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interrupted {
-    /// The source, or one that it descends from, was stopped.
+    /// The source, or one of several, was stopped.
     Stopped,
     /// The token's deadline has passed.
     DeadlinePassed,
@@ -48,23 +48,14 @@ impl Default for StopSource {
 }
 
 impl StopSource {
-    /// A source without ancestors.
+    /// A source that is not stopped.
     pub fn new() -> Self {
-        Self::with_ancestors(Vec::new(), None)
-    }
-
-    /// A source whose tokens also stop with `parent`, and share its deadline.
-    pub fn child_of(parent: &StopToken) -> Self {
-        Self::with_ancestors(parent.stops.clone(), parent.deadline)
-    }
-
-    fn with_ancestors(mut stops: Vec<Receiver<Infallible>>, deadline: Option<Instant>) -> Self {
         let (sender, receiver) = bounded(0);
-        stops.push(receiver);
-        Self { running: Mutex::new("stop source", Some(sender)), token: StopToken { stops, deadline } }
+        let token = StopToken { stops: vec![receiver], deadline: None };
+        Self { running: Mutex::new("stop source", Some(sender)), token }
     }
 
-    /// Stops every token of this source and of its descendants. Calling it again changes nothing.
+    /// Stops every token of this source. Calling it again changes nothing.
     pub fn stop(&self) {
         self.running.lock().take();
     }
@@ -182,7 +173,7 @@ impl StopToken {
         }
     }
 
-    /// The channels of the token's source and its ancestors, for a caller that selects over several things
+    /// The channels of the token's sources, for a caller that selects over several things
     /// at once: when one of them reads as disconnected, the token is stopped.
     pub fn stops(&self) -> &[Receiver<Infallible>] {
         &self.stops
@@ -203,17 +194,6 @@ pub enum Waited {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_child_stops_with_its_parent_but_not_the_other_way_round() {
-        let parent = StopSource::new();
-        let child = StopSource::child_of(&parent.token());
-        child.stop();
-        assert!(child.token().is_stopped() && !parent.token().is_stopped());
-        let other = StopSource::child_of(&parent.token());
-        parent.stop();
-        assert_eq!(other.token().check(), Err(Interrupted::Stopped));
-    }
 
     #[test]
     fn a_stop_ends_a_wait_at_once() {

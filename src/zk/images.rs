@@ -16,7 +16,7 @@ use crate::model::{
 /// The parent of all images.
 pub const IMAGES: &str = "/nodepool/images";
 
-/// The store of images, in a session. Below a [`Lock`], use one made with [`Lock::session`].
+/// The store of images, in a session. Below a [`Lock`], use one made with [`Images::under`].
 #[derive(Clone)]
 pub struct Images {
     session: Session,
@@ -56,12 +56,6 @@ impl Images {
     /// Whether an image has a znode.
     pub fn exists(&self, image: &str) -> ZkResult<bool> {
         self.session.stat(&image_path(image)).map(|stat| stat.is_some())
-    }
-
-    /// An image with everything below it. Damaged records are told to `damaged`.
-    pub fn read(&self, image: &str, damaged: &mut dyn FnMut(&str, &RecordError)) -> ZkResult<Option<Image>> {
-        let node = Node::read(&self.session, &image_path(image))?;
-        Ok(node.map(|node| decode_image(image, &node, damaged)))
     }
 
     /// An image with its builds as they are now, without their uploads: for a decision under the build lock.
@@ -173,8 +167,8 @@ impl Images {
                 }
                 continue;
             };
-            // The crate refuses a path that ends with a slash, so it cannot ask for a sequential znode whose
-            // name is the number alone. This is the number that the server would give.
+            // The number that the server would give. If it did, a lost answer would leave a record whose name nobody
+            // knows.
             let number = stat.next_sequence.max(at_least);
             let id = format!("{number:010}");
             match self.session.create(&format!("{parent}/{id}"), &data) {
