@@ -57,7 +57,7 @@ impl Stats {
     /// Sends to where the environment says; `hostname` may wait for the name of this host. The error is one of the
     /// variables, or that no thread can be started.
     pub fn of_environment(
-        hostname: impl FnOnce() -> String + Send + 'static,
+        hostname: impl Fn() -> String + Send + 'static,
         log: &Logger,
     ) -> Result<Self, String> {
         let variable = |name: &str| std::env::var(name).ok();
@@ -66,7 +66,7 @@ impl Stats {
         };
         let (sender, batches) = bounded(ROOM);
         let log = log.clone();
-        let thread = spawn("statsd", "metrics", move || send_all(&target, hostname(), &batches, &log));
+        let thread = spawn("statsd", "metrics", move || send_all(&target, &hostname, &batches, &log));
         // It may wait for the system's resolver, which knows no deadline. It holds nothing: nobody waits for its end.
         std::mem::forget(thread.map_err(|error| format!("cannot start a thread: {error}"))?);
         Ok(Self(Some(sender)))
@@ -105,7 +105,7 @@ impl Target {
     }
 }
 
-fn send_all(target: &Target, hostname: String, batches: &Receiver<Vec<Metric>>, log: &Logger) {
+fn send_all(target: &Target, hostname: &dyn Fn() -> String, batches: &Receiver<Vec<Metric>>, log: &Logger) {
     let mut way: Option<(SocketAddr, StatsdClient)> = None;
     let mut look_again = Instant::now();
     let mut told = false;
@@ -134,6 +134,8 @@ fn send_all(target: &Target, hostname: String, batches: &Receiver<Vec<Metric>>, 
             }
         }
         let Some((_, client)) = &way else { continue };
+        // The resolver may tell more of it later.
+        let hostname = hostname();
         for metric in batch.into_iter().chain(batches.try_iter().take(ROOM).flatten()) {
             // Nobody need be told of a metric that is lost.
             let _ = emit(client, &hostname, metric);
@@ -207,7 +209,7 @@ mod tests {
         ];
         sender.send(batch).unwrap();
         drop(sender);
-        send_all(&target, "h.example".to_owned(), &batches, &Logger::root(Discard, o!()));
+        send_all(&target, &|| "h.example".to_owned(), &batches, &Logger::root(Discard, o!()));
         let mut packet = [0; 2000];
         let length = server.recv(&mut packet).unwrap();
         let text = std::str::from_utf8(&packet[..length]).unwrap();

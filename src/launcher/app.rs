@@ -63,7 +63,7 @@ impl NodepoolLauncherApp {
         let watch = ConfigWatch::start(files.clone(), loaded.snapshot.clone(), log, tell).map_err(system)?;
         let (for_jobs, interrupter) = session.interruptible();
         let own_name = hostname.clone();
-        let stats = Stats::of_environment(move || own_name, log)
+        let stats = Stats::of_environment(move || own_name.clone(), log)
             .map_err(|error| format!("metrics cannot be sent: {error}"))?;
         let (candidate, leader) = match stats.is_on() {
             true => {

@@ -6,6 +6,7 @@
 
 mod at_once;
 mod cache;
+mod calls;
 mod children;
 mod client;
 mod component;
