@@ -155,6 +155,9 @@ pub struct Setback {
 }
 
 impl Setback {
+    /// All that [`Setback::kind`] answers.
+    pub const KINDS: [&'static str; 4] = ["build", "upload", "cleanup", "provider"];
+
     /// What kind of thing it is.
     pub fn kind(&self) -> &'static str {
         match self.attempt {

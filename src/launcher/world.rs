@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use nodepool_drivers::api::Resources;
 
 use crate::model::{Image, NodeRequest, RequestState, UploadState};
-use crate::zk::PoolDescription;
+use crate::zk::{PoolDescription, upload_path};
 pub use node::Node;
 
 /// An upload that is ready.
@@ -217,10 +217,7 @@ impl World {
             if newest.get(provider).is_some_and(|known| known.state_time >= record.state_time) {
                 continue;
             }
-            let path = format!(
-                "/nodepool/images/{name}/builds/{}/providers/{provider}/images/{}",
-                build.id, upload.id
-            );
+            let path = upload_path(name, &build.id, provider, &upload.id);
             let found = ReadyUpload {
                 state_time: record.state_time,
                 external_id: external_id.clone(),

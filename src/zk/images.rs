@@ -279,7 +279,8 @@ pub(super) fn uploads_path(image: &str, build: &str, provider: &str) -> String {
     format!("{IMAGES}/{image}/builds/{build}/providers/{provider}/images")
 }
 
-pub(super) fn upload_path(image: &str, build: &str, provider: &str, id: &str) -> String {
+/// Where the record of an upload is (spec/zookeeper.md).
+pub fn upload_path(image: &str, build: &str, provider: &str, id: &str) -> String {
     format!("{}/{id}", uploads_path(image, build, provider))
 }
 

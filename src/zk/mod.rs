@@ -32,7 +32,7 @@ pub use client::Stat;
 pub use component::{Component, Description, Kind, POOLS, PoolDescription, decode_pool};
 pub use error::{ZkError, ZkErrorKind, ZkResult, optional};
 pub use image_data::{RecordPath, parse_backup};
-pub use images::{IMAGES, Images, decode_image};
+pub use images::{IMAGES, Images, decode_image, upload_path};
 pub use lock::Lock;
 pub use membership::Membership;
 pub use nodes::{ListedNode, NODES, Nodes, decode_node};

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::disks::Disks;
 use super::snapshot::Snapshot;
-use crate::builder::Window;
+use crate::builder::{Setback, Window};
 use crate::model::{BuildState, UploadState};
 use crate::web::core::exposition::Exposition;
 
@@ -119,7 +119,7 @@ fn of_failures(out: &mut Exposition, snapshot: &Snapshot) {
     }
     let mut metric =
         out.gauge("nodepool_failing", "What has failed on this builder and not succeeded since, by kind.");
-    for kind in ["build", "upload", "cleanup", "provider"] {
+    for kind in Setback::KINDS {
         let count = snapshot.view.setbacks.iter().filter(|setback| setback.kind() == kind).count();
         metric.sample(&[("kind", kind)], count);
     }
