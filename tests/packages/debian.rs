@@ -42,7 +42,10 @@ fn what_it_installs_can_be_read_by_those_it_is_for() {
         ("man8/nodepool-launcher.8", "nodepool(1), nodepool-builder(8)"),
         ("man1/nodepool.1", "[--debug] COMMAND ..."),
         ("man1/nodepool.1", "nodepool-image-build(1)"),
-        ("man1/nodepool-image-build.1", "nodepool image-build [--wait] IMAGE\n"),
+        (
+            "man1/nodepool-image-build.1",
+            "nodepool image-build [--wait] [-c FILE] [-s FILE] [-l FILE] IMAGE\n",
+        ),
         (
             "man1/nodepool-image-delete.1",
             "image-delete --provider PROVIDER --image IMAGE --build-id BUILD_ID",

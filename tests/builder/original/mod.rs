@@ -193,5 +193,6 @@ fn entries(log: &str) -> Vec<String> {
 /// Two cleaners have met at the same garbage, and the original was second: two originals tell the same of each
 /// other.
 fn is_a_lost_race(entry: &str) -> bool {
-    entry.contains("Exception cleaning up") && entry.contains("NoNodeError")
+    let met = ["NoNodeError", "ZKLockException: Did not get lock"].iter().any(|error| entry.contains(error));
+    entry.contains("Exception cleaning up") && met
 }
