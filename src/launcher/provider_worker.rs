@@ -41,7 +41,7 @@ const DECIDING: Duration = Duration::from_secs(1);
 /// Workers besides those that launch, so that what is quickly done need not wait for them.
 const SPARE_WORKERS: usize = 4;
 /// How many nodes are deleted at the same time.
-const DELETERS: usize = 16;
+const DELETERS: usize = 64;
 /// How often the provider is looked at.
 const SURVEY_ROUND: Duration = Duration::from_secs(60);
 /// How soon it is looked at again when it has not answered, or has said that it is full.

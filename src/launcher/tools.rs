@@ -14,9 +14,8 @@ use super::standing::Keeper;
 use crate::stats::Stats;
 use crate::zk::{Nodes, Requests};
 
-/// The launch workers of a provider that does not say how many nodes may be launched at once.
-pub(super) const DEFAULT_CONCURRENCY: usize = 40;
-/// More threads than this would only be in each other's way.
+/// How many nodes of a provider may be launched at once, at most: each has a worker, which waits nearly all the time, but
+/// more of them would only be in each other's way.
 pub(super) const MOST_CONCURRENCY: usize = 250;
 
 /// What the workers of a provider need for their work, as long as its configuration does not change.
@@ -82,8 +81,7 @@ impl Tools {
     /// How many nodes may be launched at once.
     pub(super) fn concurrency(&self) -> usize {
         let configured = self.config.settings().max_concurrency;
-        configured.map_or(DEFAULT_CONCURRENCY, |number| {
-            usize::try_from(number).map_or(MOST_CONCURRENCY, |number| number.min(MOST_CONCURRENCY))
-        })
+        let number = configured.and_then(|number| usize::try_from(number).ok());
+        number.map_or(MOST_CONCURRENCY, |number| number.min(MOST_CONCURRENCY))
     }
 }

@@ -122,7 +122,7 @@ fn what_no_step_moves_on_is_not_waited_for() {
 /// Each of them may hold a worker for two minutes, and they came first because they are older.
 #[test]
 fn nodes_that_the_provider_does_not_delete_hold_up_no_others() {
-    for (stuck, fresh, expected) in [(20, 0, (8, 0)), (20, 10, (6, 10)), (3, 20, (0, 16)), (3, 2, (3, 2))] {
+    for (stuck, fresh, expected) in [(70, 0, (32, 0)), (70, 40, (24, 40)), (3, 70, (0, 64)), (3, 2, (3, 2))] {
         let mut idle = Idle::new(json!({"name": "cloud", "pools": []}));
         let worker = &mut idle.worker;
         let used = Node { provider: "cloud".to_owned(), ..node(NodeState::Used, "a") };
