@@ -5,6 +5,7 @@
 //! a worker. The pool knows nothing of what jobs do.
 
 use std::any::Any;
+use std::convert::Infallible;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::locks::Mutex;
-use crate::registry::{Thread, activity, spawn};
+use crate::registry::{activity, spawn};
 use crate::stop::{StopSource, StopToken};
 
 /// Work for a pool.
@@ -60,8 +61,19 @@ pub struct Pool<J: Job> {
     stop: StopSource,
     jobs: Sender<J>,
     desk: Desk<J>,
-    /// By the worker's number.
-    workers: Mutex<Vec<Option<Thread<()>>>>,
+    /// The ends of the workers, by their numbers.
+    workers: Mutex<Vec<Option<End>>>,
+}
+
+/// The end of a worker, which is waited for when this is dropped. Its thread is not: one that nobody has joined keeps its
+/// stack, and an elastic pool would keep those of its busiest moment.
+#[derive(Debug)]
+struct End(Receiver<Infallible>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let _ = self.0.recv();
+    }
 }
 
 /// What a worker is started with.
@@ -179,11 +191,11 @@ impl Count {
 }
 
 impl<J: Job> Desk<J> {
-    fn seat(&self, number: usize) -> io::Result<Thread<()>> {
+    fn seat(&self, number: usize) -> io::Result<End> {
         let linger = (number >= self.staying).then_some(LINGER);
         let (take, give_back, stop) = (self.take.clone(), self.give_back.clone(), self.stop.clone());
         let count = Arc::clone(&self.count);
-        spawn(format!("{}-{number}", self.name), self.role, move || {
+        let worker = spawn(format!("{}-{number}", self.name), self.role, move || {
             while let Some(mut job) = next_job(&take, linger, &count, number) {
                 let outcome = {
                     let _doing = activity(job.describe());
@@ -195,7 +207,8 @@ impl<J: Job> Desk<J> {
                     return; // The owner is gone, and with it the reason to work.
                 }
             }
-        })
+        })?;
+        Ok(End(worker.detach()))
     }
 }
 

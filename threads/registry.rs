@@ -131,6 +131,14 @@ impl<T> Thread<T> {
         }
     }
 
+    /// Lets the thread go: nobody need join it for its stack to be given back. What is returned reads as disconnected once
+    /// it has ended.
+    pub fn detach(mut self) -> Receiver<Infallible> {
+        // A handle that is dropped detaches its thread.
+        drop(self.handle.take());
+        self.ended.clone()
+    }
+
     /// Reads as disconnected once the thread has ended.
     pub fn ended(&self) -> &Receiver<Infallible> {
         &self.ended

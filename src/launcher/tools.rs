@@ -17,6 +17,9 @@ use crate::zk::{Nodes, Requests};
 /// How many nodes of a provider may be launched at once, at most: each has a worker, which waits nearly all the time, but
 /// more of them would only be in each other's way.
 pub(super) const MOST_CONCURRENCY: usize = 250;
+/// The same where the configuration does not say. More would be a little faster and need more memory: what a burst leaves
+/// behind in the allocator grows with the threads that were in it.
+const DEFAULT_CONCURRENCY: usize = 64;
 
 /// What the workers of a provider need for their work, as long as its configuration does not change.
 pub(super) struct Tools {
@@ -82,6 +85,6 @@ impl Tools {
     pub(super) fn concurrency(&self) -> usize {
         let configured = self.config.settings().max_concurrency;
         let number = configured.and_then(|number| usize::try_from(number).ok());
-        number.map_or(MOST_CONCURRENCY, |number| number.min(MOST_CONCURRENCY))
+        number.map_or(DEFAULT_CONCURRENCY, |number| number.min(MOST_CONCURRENCY))
     }
 }
