@@ -76,6 +76,8 @@ pub enum Reason {
     NothingNew,
     /// All machines together would not have enough nodes.
     TooFewMachines,
+    /// A node was tried as often as it may be.
+    NotLaunched,
 }
 
 /// Why a request is left to others.
@@ -115,6 +117,7 @@ impl fmt::Display for Reason {
             Self::NoRoom => f.write_str("there is no room now for a node that is only for stock"),
             Self::NothingNew => f.write_str("it asks for new nodes, and there are machines only"),
             Self::TooFewMachines => f.write_str("all machines together have not so many nodes of its labels"),
+            Self::NotLaunched => f.write_str("a node for it could not be launched"),
             Self::TooMuch(name) => write!(f, "it would need more {name} than there may be"),
         }
     }

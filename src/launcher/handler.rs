@@ -316,7 +316,10 @@ impl Handler {
     pub(super) fn conclude(self: Box<Self>, stop: &StopToken) -> ZkResult<Step> {
         if self.slots.iter().any(|slot| matches!(slot, Slot::Failed(_))) {
             let reason = |slot: &Slot| if let Slot::Failed(reason) = slot { reason.clone() } else { None };
-            let reasons: Vec<_> = self.slots.iter().filter_map(reason).collect();
+            let mut reasons: Vec<_> = self.slots.iter().filter_map(reason).collect();
+            if reasons.is_empty() {
+                reasons.push(Reason::NotLaunched);
+            }
             return self.decline(&reasons);
         }
         if self.slots.iter().all(|slot| matches!(slot, Slot::Here(_))) {

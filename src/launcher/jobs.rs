@@ -174,7 +174,12 @@ impl Deletion {
         {
             return Ok(Deleted::NotNow);
         }
-        info!(log, "deleting the node"; "state" => %record.state, "because" => %self.why,
+        let why = match record.state {
+            NodeState::Deleting => "it is marked for deletion".to_owned(),
+            NodeState::Used => "it has been used".to_owned(),
+            _ => self.why.to_string(),
+        };
+        info!(log, "deleting the node"; "state" => %record.state, "because" => why,
             "id" => record.external_id().unwrap_or("none"),
             "request" => record.allocated_to.as_deref().unwrap_or("none"));
         if record.state != NodeState::Deleting {
@@ -192,6 +197,7 @@ impl Deletion {
         }
         crash_point("instance-deleted");
         Nodes::delete(id, lock)?;
+        info!(log, "the node is deleted");
         Ok(Deleted::Gone)
     }
 }

@@ -173,7 +173,7 @@ impl Launch {
                 node.write()?;
                 return Ok(LaunchEnd::NoRoom);
             }
-            warn!(log, "a launch has failed"; "attempt" => attempt, "of" => settings.launch_retries, "reason" => %error);
+            warn!(log, "a launch has failed"; "reason" => %error, "of" => settings.launch_retries, "attempt" => attempt);
             // What it has left is known by this record alone, so there is no other one for the same node.
             let ends = error.kind() == ErrorKind::Permanent || error.leaves_something();
             if attempt >= settings.launch_retries || ends {

@@ -57,7 +57,12 @@ pub(super) fn decline(
     })?;
     crash_point("request-declined");
     if request.record.state == RequestState::Failed {
-        warn!(log, "every pool has declined the node request: it has failed");
+        let what = "every pool has declined the node request: it has failed";
+        // There is not always room for what nobody waits for.
+        match request.record.requestor.as_deref() == Some(min_ready::REQUESTOR) {
+            true => info!(log, "{what}"),
+            false => warn!(log, "{what}"),
+        }
     }
     Ok(found.then_some(request.version))
 }

@@ -7,6 +7,9 @@ impl Launcher {
     pub(super) fn take_config(&mut self, change: Result<Box<Loaded>, ConfigError>) {
         let Some(config) = self.reload.take(change, &self.config) else { return };
         self.config = Arc::new(config);
+        // What there was no room for may have some now.
+        self.own.stock_pauses.clear();
+        self.own.stock_failures.clear();
         self.web_settings.set(&self.config.launcher.webapp);
         self.follow_config();
     }
@@ -21,6 +24,9 @@ impl Launcher {
             .filter(|(_, config)| config.nodes().is_some_and(|nodes| !nodes.pools.is_empty()))
             .map(|(name, config)| (name.clone(), Arc::clone(config)))
             .collect();
+        if wanted.is_empty() {
+            warn!(self.log, "no provider has pools: there is nothing to serve requests with");
+        }
         let gone: Vec<_> =
             self.own.workers.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
         for name in gone {

@@ -43,6 +43,9 @@ impl Worker {
             }
             Ok(Outcome::Step(Step::More { .. })) if is_old => _ = self.active.remove(&request),
             Ok(Outcome::Step(Step::More { handler, launches, shortage })) => {
+                if shortage.is_some() && !active.waiting {
+                    info!(self.log, "the node request waits for room"; "request" => &request, "pool" => &active.pool);
+                }
                 active.waiting = shortage.is_some();
                 if shortage == Some(Short::AtProvider) {
                     active.not_before = Some(Instant::now() + FULL_PAUSE);

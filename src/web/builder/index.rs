@@ -60,7 +60,7 @@ fn head(html: &mut Html, snapshot: &Snapshot, window: &Window, disks: &mut Disks
         );
         html.text(size(least)).raw("</p>\n");
     }
-    frame::refused(html, view.refused, now);
+    frame::refused(html, view.refused, &view.config.file, now);
     frame::damaged(html, &snapshot.damaged);
 }
 

@@ -3,6 +3,8 @@
 //! It needs nothing but itself: style and script are within it, and the policy that is sent with it allows
 //! only these. The script fetches the page again every few seconds; without scripts the browser does.
 
+use std::path::Path;
+
 use uuid::Uuid;
 
 use super::html::Html;
@@ -61,14 +63,13 @@ pub(in crate::web) fn links(html: &mut Html, links: &[(&'static str, &'static st
 }
 
 /// Says that the configuration files are refused, if they are.
-pub(in crate::web) fn refused(html: &mut Html, refused: Option<Refused>, now: f64) {
+pub(in crate::web) fn refused(html: &mut Html, refused: Option<Refused>, file: &Path, now: f64) {
     let Some(Refused { since, errors }) = refused else { return };
     let errors = if errors == 1 { "an error".to_owned() } else { format!("{errors} errors") };
     html.raw("<p class=\"failed\">The configuration has been refused for ").text(span(now - since));
     html.raw(", with ").text(errors);
-    html.raw(
-        ": the last good one is in force. <code>nodepool config-validate</code> says what is wrong.</p>\n",
-    );
+    html.raw(": the last good one is in force. What is wrong says <code>nodepool -c ");
+    html.text(file.display().to_string()).raw(" config-validate</code>.</p>\n");
 }
 
 /// Says which records are damaged.

@@ -64,7 +64,7 @@ fn head(html: &mut Html, snapshot: &Snapshot, window: &Window) {
         html.raw(" <span>reports the statistics of the fleet</span>");
     }
     html.raw(" <span>version ").text(env!("CARGO_PKG_VERSION")).raw("</span></p>\n</header>\n");
-    frame::refused(html, view.refused, now);
+    frame::refused(html, view.refused, &view.config.file, now);
     frame::damaged(html, &snapshot.damaged);
 }
 
