@@ -94,7 +94,6 @@ struct Desk<J: Job> {
 struct Count {
     /// Jobs that wait or run.
     open: usize,
-    running: usize,
     /// The numbers of workers that have ended or were never started.
     free: Vec<usize>,
 }
@@ -127,7 +126,7 @@ impl<J: Job> Pool<J> {
         let (jobs, take) = bounded::<J>(size.max(1));
         let (give_back, finished) = bounded(2 * size.max(1));
         let stop = StopSource::new();
-        let count = Count { open: 0, running: staying, free: (staying..size).rev().collect() };
+        let count = Count { open: 0, free: (staying..size).rev().collect() };
         let desk = Desk {
             name: name.to_owned(),
             role,
@@ -157,15 +156,14 @@ impl<J: Job> Pool<J> {
             let mut count = self.desk.count.lock();
             self.jobs.try_send(job).map_err(crossbeam_channel::TrySendError::into_inner)?;
             count.open += 1;
-            let free = if count.open > count.running { count.free.pop() } else { None };
-            count.running += usize::from(free.is_some());
-            free
+            let seated = workers.len() - count.free.len();
+            if count.open > seated { count.free.pop() } else { None }
         };
         if let Some(number) = free {
             match self.desk.seat(number) {
                 Ok(worker) => workers[number] = Some(worker),
                 // Whoever stays takes the job: later, but it is done.
-                Err(_) => self.desk.count.lock().leave(number),
+                Err(_) => self.desk.count.lock().free.push(number),
             }
         }
         Ok(())
@@ -180,13 +178,6 @@ impl<J: Job> Pool<J> {
 impl<J: Job> Drop for Pool<J> {
     fn drop(&mut self) {
         self.stop.stop();
-    }
-}
-
-impl Count {
-    fn leave(&mut self, number: usize) {
-        self.running -= 1;
-        self.free.push(number);
     }
 }
 
@@ -227,7 +218,7 @@ fn next_job<J>(
             Err(RecvTimeoutError::Timeout) => {
                 let mut count = count.lock();
                 if take.is_empty() {
-                    count.leave(number);
+                    count.free.push(number);
                     return None;
                 }
             }
