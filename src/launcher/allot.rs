@@ -176,12 +176,9 @@ fn claim(
     tenant: Option<&str>,
     zone: &mut Option<String>,
 ) -> Option<String> {
-    let (id, node) = state.world.ready().find(|(id, node)| {
-        node.provider == tools.name
-            && node.pool == pool.name
-            && node.labels.iter().any(|own| own == label)
+    let (id, node) = state.ledger.free(&state.world, (&tools.name, &pool.name)).find(|(_, node)| {
+        node.labels.iter().any(|own| own == label)
             && (zone.is_none() || node.az.is_none() || node.az == *zone)
-            && !state.ledger.is_claimed(id)
     })?;
     if zone.is_none() {
         zone.clone_from(&node.az);

@@ -9,7 +9,7 @@ use nodepool_drivers::api::{PoolSettings, Resources};
 use super::facts::{ProviderFacts, label_ready};
 use super::ledger::Ledger;
 use super::offer::Offer;
-use super::world::{Node, World};
+use super::world::World;
 use crate::model::{NodeRequest, RequestState};
 
 /// What a verdict depends on.
@@ -191,9 +191,7 @@ pub fn verdict(view: &View<'_>, request: &NodeRequest) -> Verdict {
 /// Whether the pool has a ready node for each that is asked for.
 fn has_ready_nodes(view: &View<'_>, request: &NodeRequest) -> bool {
     let record = &request.record;
-    let is_ours = |node: &Node| node.provider == view.provider && node.pool == view.pool.name;
-    let is_free = |(id, node): &(&str, &Node)| is_ours(node) && !view.ledger.is_claimed(id);
-    let free: Vec<_> = view.world.ready().filter(is_free).collect();
+    let free: Vec<_> = view.ledger.free(view.world, (view.provider, &view.pool.name)).collect();
     let counted = |label: &String| free.iter().filter(|(_, node)| node.labels.contains(label)).count();
     let wanted = |label: &String| record.node_types.iter().filter(|wanted| *wanted == label).count();
     record.reuse && record.node_types.iter().all(|label| counted(label) >= wanted(label))

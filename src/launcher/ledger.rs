@@ -210,6 +210,16 @@ impl Ledger {
         self.claimed.contains_key(node)
     }
 
+    /// The ready nodes of a provider's pool that nobody is about to take, the oldest first.
+    pub fn free<'a>(
+        &'a self,
+        world: &'a World,
+        (provider, pool): (&'a str, &'a str),
+    ) -> impl Iterator<Item = (&'a str, &'a Node)> {
+        let is_there = move |node: &Node| node.provider == provider && node.pool == pool;
+        world.ready().filter(move |(id, node)| is_there(node) && !self.is_claimed(id))
+    }
+
     /// A claim is over. What has come of it is in the node's record from the version `expected` on; nothing has, if
     /// that is `None`.
     pub fn unclaim(&mut self, node: &str, expected: Option<i32>) {

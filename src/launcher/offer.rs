@@ -33,9 +33,7 @@ impl<'a> Offer<'a> {
         machines: &'a [Machine],
         away: &Away,
     ) -> Self {
-        let free = world
-            .ready()
-            .filter(|(id, node)| node.provider == provider && node.pool == pool && !ledger.is_claimed(id));
+        let free = ledger.free(world, (provider, pool));
         let place = |machine: &'a Machine| Place {
             labels: &machine.labels,
             slots: machine.slots,

@@ -53,28 +53,26 @@ fn judge(
     world: impl FnOnce(&mut World),
     view: impl for<'a> FnOnce(&mut View<'a>),
 ) -> Verdict {
-    judge_facts(record, facts(), world, view)
+    judge_in(record, (settings(), facts()), world, view)
 }
 
-fn judge_facts(
+/// The same for a pool and a provider that are not the usual ones.
+fn judge_in(
     record: serde_json::Value,
-    facts: ProviderFacts,
+    (pool_settings, facts): (PoolSettings, ProviderFacts),
     world: impl FnOnce(&mut World),
     view: impl for<'a> FnOnce(&mut View<'a>),
 ) -> Verdict {
     let mut known = World::default();
     known.set_pool("host0", Some(pool("our-id", "p", &["a", "b", "disk"])));
     world(&mut known);
-    let (ledger, pool, tenants) = (
-        Ledger::default(),
-        settings(),
-        BTreeMap::from([("t".to_owned(), [("instances", 1)].into_iter().collect())]),
-    );
+    let (ledger, tenants) =
+        (Ledger::default(), BTreeMap::from([("t".to_owned(), [("instances", 1)].into_iter().collect())]));
     let mut seen = View {
         world: &known,
         ledger: &ledger,
         provider: "p",
-        pool: &pool,
+        pool: &pool_settings,
         id: "our-id",
         priority: 100,
         offer: None,
@@ -132,29 +130,8 @@ fn a_pool_declines_what_it_never_can() {
     }
     let mut disabled = settings();
     disabled.limits = [("instances", 0)].into_iter().collect();
-    let record = json!({"node_types": ["a"]});
-    let known = {
-        let mut world = World::default();
-        world.set_pool("host0", Some(pool("our-id", "p", &["a"])));
-        world
-    };
-    let (ledger, facts, tenants) = (Ledger::default(), facts(), BTreeMap::new());
-    let view = View {
-        world: &known,
-        ledger: &ledger,
-        provider: "p",
-        pool: &disabled,
-        id: "our-id",
-        priority: 100,
-        offer: None,
-        facts: Some(&facts),
-        tenants: &tenants,
-        concurrency: 5,
-        launching: 4,
-        paused: false,
-        settled: true,
-    };
-    assert_eq!(verdict(&view, &request("1-0000000000", record)), Verdict::Decline(vec![Reason::Disabled]));
+    let judged = judge_in(json!({"node_types": ["a"]}), (disabled, facts()), |_| {}, |_| {});
+    assert_eq!(judged, Verdict::Decline(vec![Reason::Disabled]));
 }
 
 #[test]
@@ -170,31 +147,16 @@ fn a_request_that_exceeds_the_providers_limits_is_declined_unless_the_pool_ignor
         (4, true, Verdict::Take),
         (5, true, much("instances")),
     ] {
-        let mut known = World::default();
-        known.set_pool("host0", Some(pool("our-id", "p", &["a"])));
         // What is used now does not count: it is about an empty cloud.
-        for id in 0..5 {
-            known.set_node(&id.to_string(), Some(node(NodeState::InUse, "a")), false);
-        }
-        let roomy = PoolSettings { limits: Resources::default(), ..settings() };
-        let (ledger, facts, tenants) = (Ledger::default(), facts(), BTreeMap::new());
-        let view = View {
-            world: &known,
-            ledger: &ledger,
-            provider: "p",
-            pool: if ignores { &ignoring } else { &roomy },
-            id: "our-id",
-            priority: 100,
-            offer: None,
-            facts: Some(&facts),
-            tenants: &tenants,
-            concurrency: 5,
-            launching: 4,
-            paused: false,
-            settled: true,
+        let used = |world: &mut World| {
+            for id in 0..5 {
+                world.set_node(&id.to_string(), Some(node(NodeState::InUse, "a")), false);
+            }
         };
+        let roomy = PoolSettings { limits: Resources::default(), ..settings() };
+        let pool = if ignores { ignoring.clone() } else { roomy };
         let record = json!({"node_types": vec!["a"; count]});
-        assert_eq!(verdict(&view, &request("1-0000000000", record)), expected, "{count} {ignores}");
+        assert_eq!(judge_in(record, (pool, facts()), used, |_| {}), expected, "{count} {ignores}");
     }
 }
 
@@ -341,7 +303,7 @@ fn while_the_provider_does_not_answer_only_ready_nodes_are_given() {
                 world.set_node(&number.to_string(), Some(node(NodeState::Ready, label)), false);
             }
         };
-        judge_facts(record, ProviderFacts { silent: true, ..facts() }, stock, |_| {})
+        judge_in(record, (settings(), ProviderFacts { silent: true, ..facts() }), stock, |_| {})
     };
     let wait = Verdict::Wait(Wait::Silent);
     let request = |labels: &[&str]| json!({"state": "requested", "node_types": labels});
