@@ -2,7 +2,6 @@
 //! [`still`] again under the node's lock.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use super::world::{Node, World};
 use crate::config::{Label, LauncherConfig};
@@ -26,15 +25,17 @@ pub enum Why {
     MakeRoom,
 }
 
-/// As the end of a sentence about a node.
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Abandoned => "nobody has it any more",
-            Self::TooOld => "it has been ready for longer than its max-ready-age",
-            Self::HeldTooLong => "it has been held for long enough",
-            Self::MakeRoom => "nobody needs it, and others need its room",
-        })
+impl Why {
+    /// As the end of a sentence about a node in this state.
+    pub fn of(self, state: NodeState) -> &'static str {
+        match (self, state) {
+            (Self::Abandoned, NodeState::Deleting) => "it is marked for deletion",
+            (Self::Abandoned, NodeState::Used) => "it has been used",
+            (Self::Abandoned, _) => "nobody has it any more",
+            (Self::TooOld, _) => "it has been ready for longer than its max-ready-age",
+            (Self::HeldTooLong, _) => "it has been held for long enough",
+            (Self::MakeRoom, _) => "nobody needs it, and others need its room",
+        }
     }
 }
 

@@ -30,6 +30,13 @@ pub(super) struct Work {
     pub(super) launches: bool,
 }
 
+impl Work {
+    pub(super) fn new(request: String, task: Task, cancel: &Arc<StopSource>) -> Self {
+        let launches = task.may_launch();
+        Self { request, task, cancel: Arc::clone(cancel), launches }
+    }
+}
+
 /// What is to be done.
 pub(super) enum Task {
     Take {
@@ -174,12 +181,7 @@ impl Deletion {
         {
             return Ok(Deleted::NotNow);
         }
-        let why = match record.state {
-            NodeState::Deleting => "it is marked for deletion".to_owned(),
-            NodeState::Used => "it has been used".to_owned(),
-            _ => self.why.to_string(),
-        };
-        info!(log, "deleting the node"; "state" => %record.state, "because" => why,
+        info!(log, "deleting the node"; "state" => %record.state, "because" => self.why.of(record.state),
             "id" => record.external_id().unwrap_or("none"),
             "request" => record.allocated_to.as_deref().unwrap_or("none"));
         if record.state != NodeState::Deleting {

@@ -18,13 +18,15 @@ impl Worker {
                 // waited for: its request may wait for the room that it takes.
                 let over = matches!(node.state, NodeState::Aborted | NodeState::Failed);
                 let busy = !over && node.allocated_to.as_ref().is_some_and(|id| self.active.contains_key(id));
+                let (until, failures) =
+                    self.put_off.get(id).map_or((None, 0), |(until, times)| (Some(*until), *times));
                 let at = Instant::now();
                 if node.provider != self.tools.name
                     || (is_ours && busy)
                     // Or in a state that it has not any more.
                     || state.ledger.is_claimed(id)
                     || self.deleting.contains_key(id)
-                    || self.put_off.get(id).is_some_and(|(until, _)| *until > at)
+                    || until.is_some_and(|until| until > at)
                 {
                     return;
                 }
@@ -33,7 +35,7 @@ impl Worker {
                     !is_ours && !node.launcher.as_ref().is_some_and(known)
                 };
                 if let Some(why) = garbage(node, &rules, gone) {
-                    orders.push((id.to_owned(), node.pool.clone(), why));
+                    orders.push((failures, id.to_owned(), node.pool.clone(), why));
                 }
             };
             for (id, node) in world.suspects() {
@@ -47,18 +49,17 @@ impl Worker {
             }
         }
         // What has failed before must hold up nothing that has not: each time it may take as long as a deletion can.
-        let failures = |node: &str| self.put_off.get(node).map_or(0, |(_, times)| *times);
-        orders.sort_by_cached_key(|(node, ..)| failures(node));
-        let mut again = self.deleting.keys().filter(|node| failures(node) > 0).count();
-        for (node, pool, why) in orders {
+        orders.sort_by_key(|(failures, ..)| *failures);
+        let has_failed = |node: &String| self.put_off.get(node).is_some_and(|(_, times)| *times > 0);
+        let mut again = self.deleting.keys().filter(|node| has_failed(node)).count();
+        for (failures, node, pool, why) in orders {
             if self.deleting.len() >= self.deleters.size() {
                 break;
             }
-            let has_failed = self.put_off.get(&node).is_some_and(|(_, times)| *times > 0);
-            if self.deleting.contains_key(&node) || (has_failed && again >= self.deleters.size() / 2) {
+            if self.deleting.contains_key(&node) || (failures > 0 && again >= self.deleters.size() / 2) {
                 continue;
             }
-            again += usize::from(has_failed);
+            again += usize::from(failures > 0);
             self.order_deletion(node, pool, why);
         }
     }

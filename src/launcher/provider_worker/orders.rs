@@ -43,8 +43,7 @@ impl Worker {
                 Ok(task) => {
                     active.not_before = None;
                     active.out += 1;
-                    let (cancel, launches) = (Arc::clone(&active.cancel), task.may_launch());
-                    self.backlog.push_back(Work { request: id, task, cancel, launches });
+                    self.backlog.push_back(Work::new(id, task, &active.cancel));
                 }
                 Err(handler) => {
                     let pool = handler.pool.clone();
@@ -87,15 +86,8 @@ impl Worker {
         let state = self.tools.shared.lock();
         let Some(pool) = self.tools.pool(&handler.pool) else { return Vec::new() };
         let (facts, offer) = (state.facts(&self.tools.name), self.tools.offer(&state, &pool.name));
-        let case = Case {
-            pool,
-            offer: offer.as_ref(),
-            facts: facts.as_deref(),
-            launching: 0,
-            paused: false,
-            settled: true,
-        };
-        objections(&case.view(&self.tools, &state), &handler.request)
+        let view = view(&self.tools, &state, pool, offer.as_ref(), facts.as_deref());
+        objections(&view, &handler.request)
     }
 
     /// Hands the backlog to the workers, as far as they have room.
@@ -162,11 +154,8 @@ impl Worker {
                     continue;
                 }
                 let Some(request) = state.world.requests().get(id) else { continue };
-                let verdict = {
-                    let (offer, facts) = (offer.as_ref(), facts.as_deref());
-                    let case = Case { pool, offer, facts, launching, paused, settled };
-                    verdict(&case.view(&tools, &state), request)
-                };
+                let idle = view(&tools, &state, pool, offer.as_ref(), facts.as_deref());
+                let verdict = verdict(&View { launching, paused, settled, ..idle }, request);
                 let task = match verdict {
                     Verdict::Take => {
                         let request = request.clone();
@@ -211,8 +200,7 @@ impl Worker {
             cancel: Arc::clone(&cancel),
         };
         self.active.insert(request.clone(), active);
-        let launches = task.may_launch();
-        self.backlog.push_back(Work { request, task, cancel, launches });
+        self.backlog.push_back(Work::new(request, task, &cancel));
     }
 
     /// How many pieces of work may be with the workers.
@@ -269,32 +257,27 @@ fn take(
     (Task::Take { tools: Arc::clone(tools), pool: pool.name.clone(), allotted, promise }, has_all)
 }
 
-/// What a verdict depends on besides the provider's configuration and the shared state.
-struct Case<'a> {
+/// What a verdict depends on, for a pool that is idle.
+fn view<'a>(
+    tools: &'a Tools,
+    state: &'a State,
     pool: &'a PoolSettings,
     offer: Option<&'a Offer<'a>>,
     facts: Option<&'a ProviderFacts>,
-    launching: usize,
-    paused: bool,
-    settled: bool,
-}
-
-impl<'a> Case<'a> {
-    fn view(&self, tools: &'a Tools, state: &'a State) -> View<'a> {
-        View {
-            world: &state.world,
-            ledger: &state.ledger,
-            provider: &tools.name,
-            pool: self.pool,
-            id: tools.id(&self.pool.name),
-            priority: tools.priority(self.pool),
-            offer: self.offer,
-            facts: self.facts,
-            tenants: &state.tenants,
-            concurrency: tools.concurrency(),
-            launching: self.launching,
-            paused: self.paused,
-            settled: self.settled,
-        }
+) -> View<'a> {
+    View {
+        world: &state.world,
+        ledger: &state.ledger,
+        provider: &tools.name,
+        pool,
+        id: tools.id(&pool.name),
+        priority: tools.priority(pool),
+        offer,
+        facts,
+        tenants: &state.tenants,
+        concurrency: tools.concurrency(),
+        launching: 0,
+        paused: false,
+        settled: true,
     }
 }

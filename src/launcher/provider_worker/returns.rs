@@ -57,12 +57,8 @@ impl Worker {
                     return;
                 }
                 active.out += launches.len();
-                self.backlog.extend(launches.into_iter().map(|launch| Work {
-                    request: request.clone(),
-                    task: Task::Launch(Box::new(launch)),
-                    cancel: Arc::clone(&cancel),
-                    launches: true,
-                }));
+                let work = |launch| Work::new(request.clone(), Task::Launch(Box::new(launch)), &cancel);
+                self.backlog.extend(launches.into_iter().map(work));
             }
             Ok(Outcome::Launched(end)) => {
                 if let (Some(handler), Task::Launching(slot)) = (&mut active.handler, task) {
