@@ -16,6 +16,9 @@ const MOST_PAGES: usize = 2000;
 /// How often a list is begun again whose last page has lost its beginning.
 const MOST_BEGINNINGS: usize = 3;
 
+/// The header by which a request is refused with the status 412 if what it is about has changed.
+pub(super) const IF_MATCH: &str = "If-Match";
+
 /// A service of a cloud. A clone is the same service.
 #[derive(Debug, Clone)]
 pub(super) struct Service {
@@ -33,6 +36,8 @@ pub(super) struct Service {
 pub(super) enum Deleted {
     Now,
     NotThere,
+    /// It is not what it was when it was listed, and stays.
+    Changed,
 }
 
 impl Service {
@@ -112,6 +117,7 @@ impl Service {
         match reply.status {
             200..=299 => Ok(Deleted::Now),
             404 | 410 => Ok(Deleted::NotThere),
+            412 if self.header.as_ref().is_some_and(|(name, _)| *name == IF_MATCH) => Ok(Deleted::Changed),
             _ => Err(self.http.refused(&request, &reply)),
         }
     }

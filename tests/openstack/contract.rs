@@ -11,21 +11,22 @@ use slog::{Discard, Logger, o};
 
 use crate::support::{openstack, scratch_dir};
 
-/// Runs one of the tests below in a process of its own: the driver finds `clouds.yaml` by the environment, which a
-/// process with threads cannot change for itself.
+/// Runs a test of this folder in a process of its own, and returns what it prints: the driver finds `clouds.yaml` by the
+/// environment, which a process with threads cannot change for itself.
 #[track_caller]
-fn check_with(clouds: &Path, test: &str) {
+pub(super) fn check_with(clouds: &Path, test: &str) -> String {
     let mut process = Command::new(std::env::current_exe().unwrap());
-    process.args(["--ignored", "--exact", &format!("openstack::contract::{test}"), "--nocapture"]);
+    process.args(["--ignored", "--exact", &format!("openstack::{test}"), "--nocapture"]);
     let output = process.env("OS_CLIENT_CONFIG_FILE", clouds).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    text.into_owned()
 }
 
 #[test]
 fn the_driver_keeps_the_contract_of_images() {
     let services = openstack::shared();
-    check_with(&services.clouds(), "of_images");
+    check_with(&services.clouds(), "contract::of_images");
     assert!(services.images("contract-").is_empty());
 }
 
@@ -34,7 +35,7 @@ fn the_driver_keeps_the_contract_of_nodes() {
     let services = openstack::shared_with_servers();
     let project = services.project("contract");
     project.create_image("cloud");
-    check_with(&project.clouds(), "of_nodes");
+    check_with(&project.clouds(), "contract::of_nodes");
     project.wait_empty(super::SOON);
 }
 
@@ -98,12 +99,12 @@ impl Provider for OnlyNodes {
     }
 }
 
-fn logger() -> Logger {
+pub(super) fn logger() -> Logger {
     Logger::root(Discard, o!())
 }
 
 /// With these keys of the section.
-fn open(cloud: &str, more: Value) -> Arc<dyn Provider> {
+pub(super) fn open(cloud: &str, more: Value) -> Arc<dyn Provider> {
     let driver = nodepool_drivers::drivers().iter().find(|driver| driver.name() == "openstack").unwrap();
     let mut section =
         json!({"name": cloud, "driver": "openstack", "cloud": cloud, "rate": 0.01, "diskimages": []});

@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod contract;
+mod floating;
 mod logins;
 mod original;
 mod peers;

@@ -131,10 +131,17 @@ impl Neutron {
         call: &CallContext,
         since: Instant,
     ) -> Result<Arc<Told<Vec<FloatingIp>>>, Error> {
-        self.known.floating.since(call, since, |call| {
-            let found = self.own(call, "/floatingips", "floatingips", "")?;
-            Ok(found.iter().filter_map(FloatingIp::read).collect())
-        })
+        self.known.floating.since(call, since, |call| self.floating(call))
+    }
+
+    /// The floating IPs, as a list has them that may be some moments old.
+    pub(super) fn floating_lately(&self, call: &CallContext) -> Result<Arc<Told<Vec<FloatingIp>>>, Error> {
+        self.known.floating.within(call, APART, |call| self.floating(call))
+    }
+
+    fn floating(&self, call: &CallContext) -> Result<Vec<FloatingIp>, Error> {
+        let found = self.own(call, "/floatingips", "floatingips", "")?;
+        Ok(found.iter().filter_map(FloatingIp::read).collect())
     }
 
     /// A list of what the project has: an administrator would see that of all projects.

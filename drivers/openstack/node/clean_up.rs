@@ -2,7 +2,7 @@
 //!
 //! Neither says whose it was. So, as in the original, a port is removed that is down at two looks which are far enough
 //! apart, unless it is one of a server that is there, or of something else than servers; and, where the section wants
-//! that, each floating IP at the first look.
+//! that, each floating IP at the first look that no launch has taken by then.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -11,6 +11,7 @@ use slog::{info, warn};
 
 use super::OpenStackNodes;
 use crate::api::{CallContext, CleanedUp, Error};
+use crate::openstack::service::Deleted;
 
 /// What a look at the ports has found.
 #[derive(Debug)]
@@ -75,13 +76,15 @@ impl OpenStackNodes {
         Ok(removed)
     }
 
-    /// Ours lead to a port from their creation on, so one that does not is none of ours in use.
+    /// Ours lead to a port from their creation on, so one that does not is none of ours in use. A launch may take it
+    /// before it is deleted; then it stays.
     fn clean_floating_ips(&self, call: &CallContext) -> Result<u64, Error> {
         let told = self.neutron.floating_since(call, Instant::now())?;
         let mut removed = 0;
         for floating in told.value.iter().filter(|floating| floating.port.is_none()) {
-            match self.neutron.delete_floating_ip(call, &floating.id) {
-                Ok(_) => {
+            match self.neutron.delete_floating_ip(call, floating) {
+                Ok(Deleted::NotThere | Deleted::Changed) => {}
+                Ok(Deleted::Now) => {
                     info!(call.log, "removed a floating IP that led nowhere"; "address" => &floating.address);
                     removed += 1;
                 }

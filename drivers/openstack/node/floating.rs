@@ -1,13 +1,18 @@
 //! The floating IP of a server that cannot be reached without one.
+//!
+//! It is a new one. Only where the section says `clean-floating-ips`, and with it that nobody else uses the project, one
+//! is taken before that leads nowhere.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
-use slog::info;
+use slog::{debug, info};
 
 use super::OpenStackNodes;
 use crate::api::{CallContext, Error, ErrorKind};
 use crate::openstack::compute::{Address, Server};
 use crate::openstack::network::{Floated, FloatingIp, Network, Port};
+use crate::openstack::service::can_be_id;
 
 /// How long a floating IP may take to become active: as the original's openstacksdk.
 const ACTIVE: Duration = Duration::from_secs(60);
@@ -40,7 +45,7 @@ impl OpenStackNodes {
         for port in ports {
             let fixed = port.ipv4.unwrap_or_default();
             tried.ports.push(port.id.clone());
-            match self.neutron.create_floating_ip(call, &source, &port.id, &fixed)? {
+            match self.float(call, &source, &port.id, &fixed)? {
                 Floated::Is(floating) => {
                     info!(call.log, "the server gets a floating IP"; "id" => &server.id, "address" => &floating.address);
                     let active = self.await_floating(call, &floating)?;
@@ -68,6 +73,40 @@ impl OpenStackNodes {
                 Err(Error::new(ErrorKind::Permanent, format!("{error}; {advice}")))
             }
         }
+    }
+
+    /// Has a floating IP lead to an address of a port: one that leads nowhere, where it may be taken, or else a new one.
+    fn float(&self, call: &CallContext, source: &str, port: &str, fixed: &str) -> Result<Floated, Error> {
+        if let Some(idle) = self.idle(call, source, port)? {
+            match self.neutron.lead_floating_ip(call, &idle, port, fixed)? {
+                Floated::Refused(error) => {
+                    debug!(call.log, "a floating IP that led nowhere cannot be used again: another one is made";
+                        "address" => &idle.address, "reason" => %error);
+                }
+                led => return Ok(led),
+            }
+        }
+        self.neutron.create_floating_ip(call, source, port, fixed)
+    }
+
+    /// A floating IP that leads nowhere and that may be taken. Of several, launches at the same time take different ones;
+    /// who comes second is refused by Neutron, so the cloud must count changes.
+    fn idle(&self, call: &CallContext, source: &str, port: &str) -> Result<Option<FloatingIp>, Error> {
+        if !self.settings.own.clean_floating_ips {
+            return Ok(None);
+        }
+        let told = self.neutron.floating_lately(call)?;
+        let is_idle = |floating: &&FloatingIp| {
+            floating.port.is_none()
+                && floating.network == source
+                && floating.revision.is_some()
+                && can_be_id(&floating.id)
+        };
+        let idle: Vec<&FloatingIp> = told.value.iter().filter(is_idle).collect();
+        let mut hasher = DefaultHasher::new();
+        port.hash(&mut hasher);
+        let at = hasher.finish().checked_rem(idle.len() as u64).unwrap_or_default();
+        Ok(idle.get(at as usize).map(|floating| (*floating).clone()))
     }
 
     /// The ports that a floating IP can lead to, the newest first.

@@ -66,10 +66,13 @@ impl OpenStackNodes {
         if !wanted || !self.neutron.is_there(call)? {
             return Ok(());
         }
-        let leads_there = |floating: &&FloatingIp| {
-            floating.server.as_deref() == Some(id)
-                || known.contains(&floating.address.as_str())
-                || floating.port.as_ref().is_some_and(|port| tried.ports.contains(port))
+        // Nova hears late of it when an address has become another server's.
+        let leads_there = |floating: &&FloatingIp| match &floating.server {
+            Some(server) => server == id,
+            None => {
+                known.contains(&floating.address.as_str())
+                    || floating.port.as_ref().is_some_and(|port| tried.ports.contains(port))
+            }
         };
         let mut since = Instant::now();
         let mut first = None;
@@ -77,14 +80,14 @@ impl OpenStackNodes {
             let told = self.neutron.floating_since(call, since)?;
             since = told.next();
             let first: Instant = *first.get_or_insert(told.asked);
-            let mut found = false;
+            let (mut found, mut changed) = (false, false);
             for floating in told.value.iter().filter(leads_there) {
                 debug!(call.log, "deleting a floating IP"; "id" => id, "address" => &floating.address);
-                self.neutron.delete_floating_ip(call, &floating.id)?;
+                changed |= self.neutron.delete_floating_ip(call, floating)? == Deleted::Changed;
                 found = true;
             }
             // Once the server is gone, nothing says any more whose it was.
-            if found || !tried.in_doubt || first.elapsed() >= MAY_FLOAT {
+            if !changed && (found || !tried.in_doubt || first.elapsed() >= MAY_FLOAT) {
                 return Ok(());
             }
         }

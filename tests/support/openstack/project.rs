@@ -160,6 +160,15 @@ impl Project<'_> {
         network["id"].as_str().expect("an id").to_owned()
     }
 
+    /// Makes a floating IP that leads nowhere, and answers its address.
+    #[track_caller]
+    pub fn create_floating_ip(&self) -> String {
+        let networks = self.list(Service::Neutron, "/v2.0/networks?name=public", "networks");
+        let body = json!({"floating_network_id": networks[0]["id"]});
+        let made = self.create(Service::Neutron, "/v2.0/floatingips", "floatingip", &body);
+        made["floating_ip_address"].as_str().expect("an address").to_owned()
+    }
+
     #[track_caller]
     pub fn create_security_group(&self, name: &str) -> String {
         let body = json!({"name": name});

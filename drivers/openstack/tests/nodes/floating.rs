@@ -123,3 +123,147 @@ fn where_floating_ips_are_not_wanted_nobody_asks_for_them() {
         assert!(!server.heard().iter().any(|heard| heard.path.starts_with(FLOATING)), "{section} {keys}");
     }
 }
+
+/// A floating IP of the network `out` that leads nowhere.
+fn idle(id: &str, address: &str) -> Json {
+    json!({
+        "id": id, "floating_ip_address": address, "floating_network_id": "net-out", "port_id": null,
+        "port_details": null, "status": "DOWN", "revision_number": 3,
+    })
+}
+
+/// A provider that says that nobody else uses its project.
+fn alone(server: &Server) -> Arc<dyn Provider> {
+    with(server, json!({}), json!({"clean-floating-ips": true, "port-cleanup-interval": 0}), "")
+}
+
+fn ids_of(world: &World) -> Vec<String> {
+    world.state().floating.iter().map(|floating| floating["id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_floating_ip_that_leads_nowhere_is_used_again_where_nobody_else_uses_the_project() {
+    let world = World::default();
+    let server = world.start(|_, _| None);
+    let mut others =
+        [idle("elsewhere", "192.0.2.7"), idle("uncounted", "203.0.113.8"), idle("used", "203.0.113.9")];
+    others[0]["floating_network_id"] = json!("net-x");
+    others[1]["revision_number"] = Json::Null;
+    others[2]["port_id"] = json!("somebodys");
+    world.state().floating = [others.as_slice(), &[idle("free", "203.0.113.77")]].concat();
+    let (_source, call) = testing::unstopped();
+    let opened = alone(&server);
+    let launched = launch(&*opened, &call, "1").unwrap();
+    assert_eq!(launched.public_ipv4.as_deref(), Some("203.0.113.77"));
+    assert_eq!(server.count("POST", FLOATING), 0);
+    let led = server.wait_for(|heard| heard.is("PUT", &format!("{FLOATING}/free")));
+    assert_eq!(led.header("if-match"), Some("revision_number=3"));
+    // It goes with the node, as one does that was made for it.
+    opened.nodes().unwrap().delete(&call, &launched.external_id).unwrap();
+    assert_eq!(ids_of(&world), ["elsewhere", "uncounted", "used"]);
+}
+
+#[test]
+fn a_floating_ip_of_a_project_with_other_users_is_never_taken() {
+    let world = World::default();
+    let server = world.start(|_, _| None);
+    world.state().floating = vec![idle("reserved", "203.0.113.77")];
+    let (_source, call) = testing::unstopped();
+    let opened = provider(&server, json!({}));
+    let launched = launch(&*opened, &call, "1").unwrap();
+    assert_ne!(launched.public_ipv4.as_deref(), Some("203.0.113.77"));
+    opened.nodes().unwrap().delete(&call, &launched.external_id).unwrap();
+    assert_eq!(ids_of(&world), ["reserved"]);
+}
+
+#[test]
+fn a_floating_ip_that_another_one_takes_first_is_left_to_it() {
+    let world = World::default();
+    let server = world.start(|heard, world| {
+        if heard.is("PUT", &format!("{FLOATING}/free")) {
+            let mut state = world.state();
+            state.floating[0]["port_id"] = json!("port-of-another");
+            state.floating[0]["port_details"] = json!({"device_id": "another"});
+            state.floating[0]["revision_number"] = json!(4);
+        }
+        None
+    });
+    world.state().floating = vec![idle("free", "203.0.113.77")];
+    let (_source, call) = testing::unstopped();
+    let opened = alone(&server);
+    let launched = launch(&*opened, &call, "1").unwrap();
+    assert_ne!(launched.public_ipv4.as_deref(), Some("203.0.113.77"));
+    assert_eq!(server.count("POST", FLOATING), 1);
+    opened.nodes().unwrap().delete(&call, &launched.external_id).unwrap();
+    assert_eq!(ids_of(&world), ["free"]);
+}
+
+#[test]
+fn a_floating_ip_that_a_launch_takes_first_is_not_cleaned_up() {
+    let world = World::default();
+    let server = world.start(|heard, world| {
+        if heard.is("DELETE", &format!("{FLOATING}/free")) {
+            world.state().floating[0]["revision_number"] = json!(4);
+        }
+        None
+    });
+    world.state().floating = vec![idle("free", "203.0.113.77"), idle("left", "203.0.113.78")];
+    let (_source, call) = testing::unstopped();
+    let cleaned = alone(&server).nodes().unwrap().clean_up(&call).unwrap();
+    assert_eq!((cleaned.floating_ips, ids_of(&world)), (1, vec!["free".to_owned()]));
+}
+
+#[test]
+fn a_floating_ip_whose_use_is_not_answered_goes_with_the_server() {
+    let world = World::default();
+    let server = world.start(|heard, world| {
+        let led = heard.is("PUT", &format!("{FLOATING}/free"));
+        led.then(|| {
+            world.answer(heard);
+            Answer::Raw(Vec::new())
+        })
+    });
+    world.state().floating = vec![idle("free", "203.0.113.77")];
+    let (_source, call) = testing::unstopped();
+    let error = launch(&*alone(&server), &call, "1").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Transient, "{error}");
+    assert!(world.state().servers.is_empty() && world.state().floating.is_empty());
+    assert_eq!(server.count("POST", FLOATING), 0);
+}
+
+#[test]
+fn a_floating_ip_that_changes_while_its_server_goes_is_looked_at_again() {
+    let world = World::default();
+    let server = world.start(|heard, world| {
+        if heard.method == "DELETE" && heard.path.starts_with(FLOATING) && heard.nth == 1 {
+            world.state().floating[0]["revision_number"] = json!(9);
+        }
+        None
+    });
+    let (_source, call) = testing::unstopped();
+    let opened = provider(&server, json!({}));
+    let launched = launch(&*opened, &call, "1").unwrap();
+    let id = format!("{FLOATING}/{}", ids_of(&world)[0]);
+    opened.nodes().unwrap().delete(&call, &launched.external_id).unwrap();
+    assert_eq!((server.count("DELETE", &id), ids_of(&world)), (2, vec![]));
+}
+
+#[test]
+fn an_address_that_has_become_another_servers_does_not_go_with_the_first_one() {
+    let world = World::default();
+    let server = world.start(|_, _| None);
+    let first = world.state().create(&json!({"name": "np1", "metadata": {}}));
+    let mut moved = idle("moved", "203.0.113.77");
+    moved["port_id"] = json!("port-of-another");
+    moved["port_details"] = json!({"device_id": "another"});
+    world.state().floating = vec![moved];
+    // What Nova still says of it.
+    world.state().servers[0]["addresses"]["lan"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"addr": "203.0.113.77", "version": 4, "OS-EXT-IPS:type": "floating"}));
+    let (_source, call) = testing::unstopped();
+    provider(&server, json!({})).nodes().unwrap().delete(&call, &first).unwrap();
+    assert!(world.state().servers.is_empty());
+    assert_eq!(ids_of(&world), ["moved"]);
+}

@@ -78,9 +78,20 @@ impl World {
                 let body: Json = serde_json::from_slice(&heard.body).unwrap();
                 Answer::json(201, json!({"floatingip": state.float(&body["floatingip"])}))
             }
-            ("DELETE", _) if path.starts_with("/network/v2.0/floatingips/") => {
-                state.floating.retain(|floating| floating["id"] != last);
-                Answer::empty(204)
+            (method @ ("PUT" | "DELETE"), _) if path.starts_with("/network/v2.0/floatingips/") => {
+                let Some(at) = state.floating.iter().position(|floating| floating["id"] == last) else {
+                    return Answer::empty(404);
+                };
+                let revision = format!("revision_number={}", state.floating[at]["revision_number"]);
+                if heard.header("if-match").is_some_and(|wanted| wanted != revision) {
+                    return Answer::json(412, json!({"message": "Constrained to another revision"}));
+                }
+                let floating = state.floating.remove(at);
+                if method == "DELETE" {
+                    return Answer::empty(204);
+                }
+                let body: Json = serde_json::from_slice(&heard.body).unwrap();
+                object(json!({"floatingip": state.lead(floating, &body["floatingip"])}))
             }
             ("DELETE", _) if path.starts_with("/network/v2.0/ports/") => {
                 state.ports.retain(|port| port["id"] != last);
@@ -136,16 +147,25 @@ impl State {
 
     fn float(&mut self, wish: &Json) -> Json {
         self.next += 1;
-        let server = wish["port_id"].as_str().unwrap().strip_prefix("port-of-").unwrap_or_default();
         let floating = json!({
-            "id": format!("floating-{}", self.next), "floating_ip_address": format!("203.0.113.{}", self.next), "status": "ACTIVE",
-            "port_id": wish["port_id"], "fixed_ip_address": wish["fixed_ip_address"], "port_details": {"device_id": server},
+            "id": format!("floating-{}", self.next), "floating_ip_address": format!("203.0.113.{}", self.next),
+            "floating_network_id": wish["floating_network_id"], "revision_number": 0,
         });
+        self.lead(floating, wish)
+    }
+
+    /// Has a floating IP lead to a port.
+    fn lead(&mut self, mut floating: Json, wish: &Json) -> Json {
+        let server = wish["port_id"].as_str().unwrap().strip_prefix("port-of-").unwrap_or_default();
+        floating["port_id"] = wish["port_id"].clone();
+        floating["fixed_ip_address"] = wish["fixed_ip_address"].clone();
+        floating["port_details"] = json!({ "device_id": server });
+        floating["status"] = json!("ACTIVE");
+        floating["revision_number"] = json!(floating["revision_number"].as_u64().unwrap() + 1);
         self.floating.push(floating.clone());
-        let mut told = floating;
         // As Neutron does before its agent has heard of it.
-        told["status"] = json!("DOWN");
-        told
+        floating["status"] = json!("DOWN");
+        floating
     }
 }
 
