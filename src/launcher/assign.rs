@@ -94,7 +94,7 @@ pub enum Leave {
 /// Why a pool does not take a request now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// The launcher's pools are not registered, or the provider has not answered yet.
+    /// The launcher's pools are not registered, or the provider has not said yet how it stands, or not of the labels.
     NotReady,
     /// The provider does not answer any more, and there are not enough ready nodes.
     Silent,
@@ -165,6 +165,10 @@ pub fn verdict(view: &View<'_>, request: &NodeRequest) -> Verdict {
         return if view.settled { Verdict::Decline(reasons) } else { Verdict::Wait(Wait::NotReady) };
     }
     let Some(facts) = view.facts else { return Verdict::Wait(Wait::NotReady) };
+    let is_known = view.offer.is_some() || facts.knows(&view.pool.name, &record.node_types);
+    if !is_known && !has_ready_nodes(view, request) {
+        return Verdict::Wait(Wait::NotReady);
+    }
     // Machines are not what a tenant's limits are of, as in the original.
     let tenant = record.tenant_name.as_deref().filter(|_| view.offer.is_none());
     if let Some((tenant, limits)) = tenant.and_then(|tenant| Some((tenant, view.tenants.get(tenant)?))) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nodepool_drivers::api::CallContext;
+use nodepool_drivers::api::{self, CallContext, Error, ErrorKind};
 use nodepool_threads::{Job, StopSource, StopToken, activity_within, crash_point};
 use slog::{Logger, info, o, warn};
 
@@ -12,6 +12,7 @@ use super::assign::Reason;
 use super::cleaner::{Rules, Why, still};
 use super::handler::{Handler, Step, decline_untaken};
 use super::launch::{Launch, LaunchEnd};
+use super::metrics;
 use super::tools::Tools;
 use super::world::Node;
 use crate::model::{NodeState, now};
@@ -122,11 +123,20 @@ impl Job for Work {
     }
 }
 
-/// The deletion of a node.
+/// The deletion of a node, or of what is left of one.
 pub(super) struct Deletion {
     pub(super) tools: Arc<Tools>,
     pub(super) node: String,
-    pub(super) why: Why,
+    pub(super) what: What,
+}
+
+/// What is deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum What {
+    /// The node with its instance, for this reason.
+    Node(Why),
+    /// The instance of this id, whose node has no record any more.
+    Leaked(String),
 }
 
 /// What a deletion has come to.
@@ -149,7 +159,11 @@ impl Job for Deletion {
 
     fn run(&mut self, stop: &StopToken) -> Deleted {
         let log = self.tools.log.new(o!("node" => self.node.clone()));
-        self.delete(stop, &log).unwrap_or_else(|error| {
+        let deleted = match &self.what {
+            What::Node(why) => self.delete(*why, stop, &log),
+            What::Leaked(external_id) => self.delete_leaked(external_id, stop, &log),
+        };
+        deleted.unwrap_or_else(|error| {
             warn!(log, "a node cannot be deleted"; "reason" => %error);
             Deleted::Failed
         })
@@ -157,7 +171,7 @@ impl Job for Deletion {
 }
 
 impl Deletion {
-    fn delete(&self, stop: &StopToken, log: &Logger) -> Result<Deleted, ZkError> {
+    fn delete(&self, why: Why, stop: &StopToken, log: &Logger) -> Result<Deleted, ZkError> {
         let (tools, id) = (&self.tools, &self.node);
         if stop.is_stopped() {
             return Ok(Deleted::NotNow);
@@ -177,11 +191,11 @@ impl Deletion {
         let config = Arc::clone(&tools.shared.lock().config);
         let rules = Rules { config: &config, now: now() };
         if listed.record.provider.as_deref() != Some(&*tools.name)
-            || !still(self.why, &Node::of(&listed, version), &rules)
+            || !still(why, &Node::of(&listed, version), &rules)
         {
             return Ok(Deleted::NotNow);
         }
-        info!(log, "deleting the node"; "state" => %record.state, "because" => self.why.of(record.state),
+        info!(log, "deleting the node"; "state" => %record.state, "because" => why.of(record.state),
             "id" => record.external_id().unwrap_or("none"),
             "request" => record.allocated_to.as_deref().unwrap_or("none"));
         if record.state != NodeState::Deleting {
@@ -190,9 +204,7 @@ impl Deletion {
         }
         crash_point("node-deleting");
         if let (Some(external_id), Some(cloud)) = (record.external_id(), tools.provider.nodes()) {
-            let call = CallContext { stop: stop.deadline_in(DELETE_LIMIT), log: log.clone() };
-            let _doing = activity_within(DELETE_LIMIT, format!("deleting {external_id} at the provider"));
-            if let Err(error) = cloud.delete(&call, external_id) {
+            if let Err(error) = delete_at(cloud, external_id, stop, log) {
                 warn!(log, "the provider has not deleted a node"; "id" => external_id, "reason" => %error);
                 return Ok(Deleted::Failed);
             }
@@ -202,4 +214,33 @@ impl Deletion {
         info!(log, "the node is deleted");
         Ok(Deleted::Gone)
     }
+    fn delete_leaked(&self, external_id: &str, stop: &StopToken, log: &Logger) -> Result<Deleted, ZkError> {
+        let tools = &self.tools;
+        // The copy of the tree may be behind.
+        let Some(cloud) = tools.provider.nodes().filter(|_| !stop.is_stopped()) else {
+            return Ok(Deleted::NotNow);
+        };
+        if tools.nodes.exists(&self.node)? {
+            return Ok(Deleted::NotNow);
+        }
+        warn!(log, "deleting an instance without a node"; "id" => external_id);
+        let deleted = delete_at(cloud, external_id, stop, log);
+        // Also one that takes its time, as in the original.
+        if deleted.as_ref().map_or_else(|error| error.kind() == ErrorKind::Timeout, |()| true) {
+            metrics::leaked_instance(tools);
+        }
+        match deleted {
+            Ok(()) => Ok(Deleted::Gone),
+            Err(error) => {
+                warn!(log, "an instance without a node cannot be deleted"; "id" => external_id, "reason" => %error);
+                Ok(Deleted::Failed)
+            }
+        }
+    }
+}
+
+fn delete_at(cloud: &dyn api::Nodes, external_id: &str, stop: &StopToken, log: &Logger) -> Result<(), Error> {
+    let call = CallContext { stop: stop.deadline_in(DELETE_LIMIT), log: log.clone() };
+    let _doing = activity_within(DELETE_LIMIT, format!("deleting {external_id} at the provider"));
+    cloud.delete(&call, external_id)
 }

@@ -26,11 +26,11 @@ use super::assign::{Reason, Verdict, View, Wait, objections, verdict};
 use super::cleaner::{Rules, Why, garbage, oldest_unused};
 use super::facts::ProviderFacts;
 use super::handler::{Handler, Short, Step, tell_of};
-use super::jobs::{Deleted, Deletion, Outcome, Task, Work};
+use super::jobs::{Deleted, Deletion, Outcome, Task, What, Work};
 use super::metrics;
 use super::offer::Offer;
 use super::shared::State;
-use super::survey::Survey;
+use super::survey::{CleanUp, Found, Leaked, Survey};
 use super::tools::{MOST_CONCURRENCY, Tools};
 use super::world::Node;
 use crate::model::{NodeState, now};
@@ -168,6 +168,7 @@ struct Worker {
     crew: Pool<Work>,
     deleters: Pool<Deletion>,
     surveyor: Pool<Survey>,
+    cleaner: Pool<CleanUp>,
     active: BTreeMap<String, Active>,
     /// The versions of requests that are no longer ours, until the copy of the tree has newer ones, and until when.
     known: BTreeMap<String, (Option<i32>, Instant)>,
@@ -175,10 +176,15 @@ struct Worker {
     backlog: VecDeque<Work>,
     running: usize,
     launching: usize,
-    /// With their pools.
-    deleting: BTreeMap<String, String>,
+    /// With the pools of those that have a record.
+    deleting: BTreeMap<String, Option<String>>,
     put_off: BTreeMap<String, (Instant, u32)>,
+    /// Instances without nodes, as the last look has found them, that are still to be deleted.
+    leaked: BTreeSet<Leaked>,
     surveying: bool,
+    /// Ends the look that goes on.
+    cancel_survey: Arc<StopSource>,
+    cleaning: bool,
     /// Why the provider has not said the last time how it stands, if it has not.
     mute: Option<String>,
     next_survey: Instant,
@@ -209,8 +215,11 @@ impl Worker {
         let (crew, works) = Pool::start_elastic(&format!("{name}-worker"), "launch worker", size)?;
         let (deleters, deleted) = Pool::start_elastic(&format!("{name}-delete"), "node deleter", DELETERS)?;
         let (surveyor, surveyed) = Pool::start(&format!("{name}-survey"), "provider survey", 1)?;
+        let (cleaner, cleaned) = Pool::start_elastic(&format!("{name}-clean-up"), "provider clean-up", 1)?;
         let (poked, configured, stop) = others;
-        let inbox = Inbox { poked, configured, works, deleted, surveyed, session: session.subscribe(), stop };
+        let session_changes = session.subscribe();
+        let inbox =
+            Inbox { poked, configured, works, deleted, surveyed, cleaned, session: session_changes, stop };
         let worker = Self {
             log: tools.log.clone(),
             tools: Arc::clone(tools),
@@ -220,6 +229,7 @@ impl Worker {
             crew,
             deleters,
             surveyor,
+            cleaner,
             active: BTreeMap::new(),
             known: BTreeMap::new(),
             backlog: VecDeque::new(),
@@ -227,7 +237,10 @@ impl Worker {
             launching: 0,
             deleting: BTreeMap::new(),
             put_off: BTreeMap::new(),
+            leaked: BTreeSet::new(),
             surveying: false,
+            cancel_survey: Arc::new(StopSource::new()),
+            cleaning: false,
             mute: None,
             next_survey: Instant::now(),
             next_ages: Instant::now(),
@@ -274,9 +287,10 @@ impl Worker {
         soonest.unwrap_or(now).min(now + SURVEY_ROUND)
     }
 
-    /// Whether nobody was there at the provider the last time.
+    /// Whether nobody was there at the provider the last time, or it has never said how it stands, though asked.
     fn is_silent(&self) -> bool {
-        self.tools.shared.lock().facts.get(&self.tools.name).is_some_and(|facts| facts.silent)
+        let state = self.tools.shared.lock();
+        state.facts.get(&self.tools.name).map_or(self.mute.is_some(), |facts| facts.silent)
     }
 
     /// Whether nodes may become too old.
@@ -299,6 +313,7 @@ impl Worker {
             }
             Event::Deleted(done) => self.take_deletion(*done),
             Event::Surveyed(done) => self.take_survey(*done),
+            Event::CleanedUp(done) => self.take_clean_up(&done),
             Event::Configured(tools) => {
                 info!(self.log, "the provider's configuration has changed");
                 let old = std::mem::replace(&mut self.tools, tools);
@@ -306,10 +321,22 @@ impl Worker {
                 for pool in old.pools().iter().filter(|pool| self.tools.pool(&pool.name).is_none()) {
                     self.membership.set(&entry_key(&old.name, &pool.name), None);
                 }
+                self.keep_facts(&old);
+                self.cancel_survey.stop();
                 self.next_survey = Instant::now();
             }
             Event::Session => self.note_session(),
             Event::World | Event::Deadline | Event::Stop => {}
+        }
+    }
+
+    /// Keeps of what is known of the provider what still counts in spite of the new configuration.
+    fn keep_facts(&self, old: &Tools) {
+        let (old, new) = (old.config.settings(), self.tools.config.settings());
+        let mut state = self.tools.shared.lock();
+        match state.facts(&self.tools.name).and_then(|facts| facts.after(old, new)) {
+            Some(facts) => _ = state.facts.insert(self.tools.name.clone(), facts),
+            None => _ = state.facts.remove(&self.tools.name),
         }
     }
 
@@ -330,8 +357,10 @@ impl Worker {
         if Instant::now() >= self.next_survey && !self.surveying {
             let is_known = self.tools.shared.lock().facts.contains_key(&self.tools.name);
             let generation = (complete && is_known).then_some(self.generation);
+            self.cancel_survey = Arc::new(StopSource::new());
+            let cancel = Arc::clone(&self.cancel_survey);
             self.surveying =
-                self.surveyor.submit(Survey { tools: Arc::clone(&self.tools), generation }).is_ok();
+                self.surveyor.submit(Survey { tools: Arc::clone(&self.tools), generation, cancel }).is_ok();
             self.next_survey = Instant::now() + SURVEY_ROUND;
         }
         self.announce();

@@ -10,7 +10,7 @@ use super::board::Board;
 use super::facts::ProviderFacts;
 use super::ledger::{Ledger, Limits, Shortage, Ticket, Wanted};
 use super::world::World;
-use crate::config::LauncherConfig;
+use crate::config::{DiskImage, LauncherConfig};
 
 /// The shared state.
 pub(super) struct Shared(Mutex<State>);
@@ -25,6 +25,8 @@ pub(super) struct State {
     /// Of each provider that has answered.
     pub(super) facts: BTreeMap<String, Arc<ProviderFacts>>,
     pub(super) config: Arc<LauncherConfig>,
+    /// The disk images, which say how their nodes are logged into.
+    pub(super) diskimages: BTreeMap<String, Arc<DiskImage>>,
     /// The limits of each tenant.
     pub(super) tenants: BTreeMap<String, Resources>,
     /// The ids of this launcher's pools.
@@ -45,7 +47,12 @@ impl Shared {
 
 impl State {
     /// Takes over what the configuration says.
-    pub(super) fn configure(&mut self, config: &LauncherConfig) {
+    pub(super) fn configure(
+        &mut self,
+        config: &LauncherConfig,
+        diskimages: &BTreeMap<String, Arc<DiskImage>>,
+    ) {
+        self.diskimages.clone_from(diskimages);
         self.tenants = config
             .tenant_limits
             .iter()

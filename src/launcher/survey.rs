@@ -1,13 +1,14 @@
-//! Looks at a provider: how it stands, and what others have left there.
+//! Looks at a provider: how it stands, and what others have left there; and the removal of what is no node's.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nodepool_drivers::api::{
     self, CallContext, Error, ErrorKind, Instance, LabelImage, PoolLabel, PoolSettings, metadata,
 };
-use nodepool_threads::{Job, StopToken};
-use slog::{debug, warn};
+use nodepool_threads::{Job, StopSource, StopToken};
+use slog::warn;
 
 use super::facts::{ProviderFacts, Remark};
 use super::metrics;
@@ -18,9 +19,6 @@ use crate::zk::Generation;
 const SURVEY_LIMIT: Duration = Duration::from_secs(300);
 /// How long it may take to remove what deletions have left.
 const CLEAN_UP_LIMIT: Duration = Duration::from_secs(120);
-/// How long it may take to delete an instance without a node, and all of them: the next look goes on with them.
-const LEAKED_LIMIT: Duration = Duration::from_secs(20);
-const ALL_LEAKED_LIMIT: Duration = Duration::from_secs(60);
 
 /// A look at the provider: its limits, what its labels need, and what others have left there.
 pub(super) struct Survey {
@@ -28,41 +26,53 @@ pub(super) struct Survey {
     /// In which session what others have left is removed. `None`: it stays, because nodes wait to be launched for how
     /// the provider stands, or it cannot be told yet what belongs to nobody.
     pub(super) generation: Option<Generation>,
+    /// Ends the look alone.
+    pub(super) cancel: Arc<StopSource>,
+}
+
+/// What a look has found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) facts: ProviderFacts,
+    /// Instances whose nodes have no record any more.
+    pub(super) leaked: Vec<Leaked>,
+}
+
+/// An instance whose node has no record.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Leaked {
+    pub(super) external_id: String,
+    /// The node that it was made for.
+    pub(super) node: String,
 }
 
 impl Job for Survey {
-    type Outcome = Result<ProviderFacts, Error>;
+    type Outcome = Result<Found, Error>;
 
     fn describe(&self) -> String {
         format!("looking at the provider {}", self.tools.name)
     }
 
     fn run(&mut self, stop: &StopToken) -> Self::Outcome {
-        let (facts, instances) = self.look(&self.within(stop, SURVEY_LIMIT))?;
-        if self.generation.is_none() {
-            return Ok(facts);
-        }
-        self.clean_up(&self.within(stop, CLEAN_UP_LIMIT));
-        self.delete_leaked(&self.within(stop, ALL_LEAKED_LIMIT), instances);
-        Ok(facts)
+        let stop = stop.or(&self.cancel.token()).deadline_in(SURVEY_LIMIT);
+        self.look(&CallContext { stop, log: self.tools.log.clone() })
     }
 }
 
 impl Survey {
-    fn within(&self, stop: &StopToken, limit: Duration) -> CallContext {
-        CallContext { stop: stop.deadline_in(limit), log: self.tools.log.clone() }
-    }
-
-    /// How the provider stands, and all that runs there.
-    fn look(&self, call: &CallContext) -> Result<(ProviderFacts, Vec<Instance>), Error> {
+    /// How the provider stands, and what of all that runs there is no node's.
+    fn look(&self, call: &CallContext) -> Result<Found, Error> {
         let Some((cloud, settings)) = self.tools.provider.nodes().zip(self.tools.config.nodes()) else {
-            return Ok(Default::default());
+            return Ok(Found::default());
         };
+        let before = self.nodes();
         // First: a provider that cannot be reached is found out by one call.
         let instances = cloud.list(call)?;
+        let leaked = self.leaked(&instances, before);
         let mut facts = ProviderFacts { limits: cloud.limits(call)?, ..ProviderFacts::default() };
         for instance in &instances {
-            if instance.metadata.get(metadata::PROVIDER_NAME) != Some(&self.tools.name) {
+            let is_leaked = || leaked.iter().any(|leaked| leaked.external_id == instance.external_id);
+            if !self.is_ours(instance) || is_leaked() {
                 facts.limits.lower_by(&instance.resources);
             }
         }
@@ -77,60 +87,50 @@ impl Survey {
                 look_at_label(call, cloud, pool, label, known.as_deref(), &mut facts);
             }
         }
-        Ok((facts, instances))
+        Ok(Found { facts, leaked })
     }
 
-    fn clean_up(&self, call: &CallContext) {
-        match self.tools.provider.nodes().map(|cloud| cloud.clean_up(call)) {
+    fn is_ours(&self, instance: &Instance) -> bool {
+        instance.metadata.get(metadata::PROVIDER_NAME) == Some(&self.tools.name)
+    }
+
+    /// The nodes that there are; `None` as long as that is not known.
+    fn nodes(&self) -> Option<BTreeSet<String>> {
+        let state = self.tools.shared.lock();
+        state.complete.then(|| state.world.nodes().keys().cloned().collect())
+    }
+
+    /// The instances of a list whose nodes have no record. Each record is older than its instance, and goes after it: so
+    /// they are those whose node there was neither before the list nor after it.
+    fn leaked(&self, instances: &[Instance], before: Option<BTreeSet<String>>) -> Vec<Leaked> {
+        let Some((before, after)) = before.zip(self.nodes()) else { return Vec::new() };
+        let of_node = |instance: &Instance| {
+            let node = instance.metadata.get(metadata::NODE_ID)?.clone();
+            Some(Leaked { external_id: instance.external_id.clone(), node })
+        };
+        let ours = instances.iter().filter(|instance| self.is_ours(instance)).filter_map(of_node);
+        ours.filter(|leaked| !before.contains(&leaked.node) && !after.contains(&leaked.node)).collect()
+    }
+}
+
+/// The removal of what deletions have left at the provider besides instances.
+pub(super) struct CleanUp {
+    pub(super) tools: Arc<Tools>,
+}
+
+impl Job for CleanUp {
+    type Outcome = ();
+
+    fn describe(&self) -> String {
+        format!("cleaning up at the provider {}", self.tools.name)
+    }
+
+    fn run(&mut self, stop: &StopToken) {
+        let call = CallContext { stop: stop.deadline_in(CLEAN_UP_LIMIT), log: self.tools.log.clone() };
+        match self.tools.provider.nodes().map(|cloud| cloud.clean_up(&call)) {
             None => {}
             Some(Ok(cleaned)) => metrics::cleaned_up(&self.tools, cleaned),
             Some(Err(error)) => warn!(call.log, "cannot clean up at the provider"; "reason" => %error),
-        }
-    }
-
-    /// Deletes the instances whose nodes have no record any more. Each record is older than its instance, so one that
-    /// is not there now is gone.
-    fn delete_leaked(&self, call: &CallContext, instances: Vec<Instance>) {
-        let tools = &self.tools;
-        let ours = |instance: &Instance| instance.metadata.get(metadata::PROVIDER_NAME) == Some(&tools.name);
-        let mut nodes: Vec<_> = {
-            let state = tools.shared.lock();
-            if !state.complete {
-                return;
-            }
-            let of_node = |instance: Instance| {
-                let node = instance.metadata.get(metadata::NODE_ID)?.clone();
-                Some((instance.external_id, node))
-            };
-            let unknown = |(_, node): &(String, String)| !state.world.nodes().contains_key(node);
-            instances.into_iter().filter(ours).filter_map(of_node).filter(unknown).collect()
-        };
-        // Those that cannot be deleted must not always come before the others.
-        fastrand::shuffle(&mut nodes);
-        for (external_id, node) in nodes {
-            if call.stop.check().is_err() {
-                return;
-            }
-            // The copy of the tree may be behind.
-            match tools.nodes.exists(&node) {
-                Ok(false) => {}
-                Ok(true) => continue,
-                Err(error) => {
-                    debug!(call.log, "cannot look for leaked instances"; "reason" => %error);
-                    return;
-                }
-            }
-            warn!(call.log, "deleting an instance without a node"; "id" => &external_id, "node" => &node);
-            match tools
-                .provider
-                .nodes()
-                .map(|cloud| cloud.delete(&self.within(&call.stop, LEAKED_LIMIT), &external_id))
-            {
-                Some(Err(error)) => {
-                    warn!(call.log, "an instance without a node cannot be deleted"; "id" => &external_id, "reason" => %error);
-                }
-                _ => metrics::leaked_instance(tools),
-            }
         }
     }
 }
@@ -145,29 +145,95 @@ fn look_at_label(
     facts: &mut ProviderFacts,
 ) {
     let key = (pool.name.clone(), label.name.clone());
-    let remark = |what, error: Error| Remark { what, of: Some(key.clone()), reason: error.to_string() };
+    let mut found = known.and_then(|known| known.labels.get(&key)).cloned().unwrap_or_default();
+    let mut remark = |what, error: Error| {
+        facts.remarks.insert(Remark { what, of: Some(key.clone()), reason: error.to_string() });
+    };
     match cloud.needs(call, pool, &label.name) {
-        Ok(needs) => _ = facts.needs.insert(key.clone(), needs),
+        Ok(needs) => found.needs = Some(needs),
+        Err(error) => remark("what a label needs is unknown", error),
+    }
+    // What there is of disk images is in ZooKeeper.
+    let boots = match &label.image {
+        LabelImage::Disk(_) => Ok(true),
+        LabelImage::Cloud(_) | LabelImage::None => cloud.label_ready(call, pool, &label.name),
+    };
+    match boots {
+        Ok(boots) => found.boots = Some(boots),
         Err(error) => {
-            if let Some(needs) = known.and_then(|known| known.needs.get(&key)) {
-                facts.needs.insert(key.clone(), needs.clone());
+            if matches!(error.kind(), ErrorKind::Permanent | ErrorKind::NotFound) {
+                found.boots = Some(false);
             }
-            facts.remarks.insert(remark("what a label needs is unknown", error));
+            remark("whether a label can be launched is unknown", error);
         }
     }
-    if matches!(label.image, LabelImage::Disk(_)) {
-        return;
+    facts.labels.insert(key, found);
+}
+
+#[cfg(test)]
+mod tests {
+    use nodepool_drivers::api::{NodeRequest, NodeRequestHandler, Nodes, Problems, Resources, Table, Value};
+    use serde_json::json;
+    use slog::{Discard, Logger, o};
+
+    use super::*;
+    use crate::launcher::facts::LabelFacts;
+
+    /// A cloud that says this of each label.
+    struct Says(Result<bool, ErrorKind>);
+
+    impl Nodes for Says {
+        fn handler(&self, _: NodeRequest) -> Box<dyn NodeRequestHandler> {
+            unreachable!("nothing is launched")
+        }
+
+        fn delete(&self, _: &CallContext, _: &str) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn list(&self, _: &CallContext) -> Result<Vec<Instance>, Error> {
+            Ok(Vec::new())
+        }
+
+        fn label_ready(&self, _: &CallContext, _: &PoolSettings, _: &str) -> Result<bool, Error> {
+            self.0.map_err(|kind| Error::new(kind, "Glance is ill"))
+        }
     }
-    match cloud.label_ready(call, pool, &label.name) {
-        Ok(true) => {}
-        Ok(false) => facts.unready.push(key),
-        Err(error) => {
-            let was_ready = known.is_some_and(|known| !known.unready.contains(&key));
-            let says_no = matches!(error.kind(), ErrorKind::Permanent | ErrorKind::NotFound);
-            if says_no || !was_ready {
-                facts.unready.push(key.clone());
-            }
-            facts.remarks.insert(remark("whether a label can be launched is unknown", error));
+
+    /// Requests for such a label were declined for as long as Glance was ill, from a start on.
+    #[test]
+    fn what_is_not_told_of_a_label_is_as_it_was_told_the_last_time() {
+        let source = StopSource::new();
+        let call = CallContext { stop: source.token(), log: Logger::root(Discard, o!()) };
+        let label = json!({"name": "a", "cloud-image": "i"});
+        let section = json!({"name": "p", "cloud-images": [{"name": "i"}], "pools": [{"name": "main", "labels": [label]}]});
+        let section: Value = serde_json::from_value(section).unwrap();
+        let driver = nodepool_drivers::drivers().iter().find(|driver| driver.name() == "fake").unwrap();
+        let config =
+            driver.configure(&Table::new(&section, "providers[0]", &Problems::new()).unwrap()).unwrap();
+        let pool = &config.nodes().unwrap().pools["main"];
+        let key = ("main".to_owned(), "a".to_owned());
+        let (ill, no) = (Err(ErrorKind::Transient), Err(ErrorKind::NotFound));
+        for (before, says, expected) in [
+            (None, Ok(true), Some(true)),
+            (None, Ok(false), Some(false)),
+            (None, ill, None),
+            (None, no, Some(false)),
+            (Some(true), ill, Some(true)),
+            (Some(false), ill, Some(false)),
+            (Some(true), no, Some(false)),
+            (Some(false), Ok(true), Some(true)),
+        ] {
+            let known = ProviderFacts {
+                labels: [(key.clone(), LabelFacts { needs: None, boots: before })].into(),
+                ..ProviderFacts::default()
+            };
+            let mut facts = ProviderFacts::default();
+            look_at_label(&call, &Says(says), pool, &pool.labels["a"], Some(&known), &mut facts);
+            let found = &facts.labels[&key];
+            assert_eq!(found.boots, expected, "{before:?} {says:?}");
+            assert_eq!(found.needs, Some(Resources::one_instance()));
+            assert_eq!(facts.remarks.len(), usize::from(says.is_err()));
         }
     }
 }

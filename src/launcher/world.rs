@@ -20,12 +20,6 @@ pub struct ReadyUpload {
     pub external_id: String,
     /// Its path in ZooKeeper, which nodes name it by.
     pub path: String,
-    /// The user that its nodes are reached as.
-    pub username: Option<String>,
-    /// Where they have Python.
-    pub python_path: Option<String>,
-    /// Which shell they have.
-    pub shell_type: Option<String>,
 }
 
 /// What is known is of these kinds, each from its own copy of a part of the tree.
@@ -218,14 +212,7 @@ impl World {
                 continue;
             }
             let path = upload_path(name, &build.id, provider, &upload.id);
-            let found = ReadyUpload {
-                state_time: record.state_time,
-                external_id: external_id.clone(),
-                path,
-                username: record.username.clone(),
-                python_path: record.python_path.clone(),
-                shell_type: record.shell_type.clone(),
-            };
+            let found = ReadyUpload { state_time: record.state_time, external_id: external_id.clone(), path };
             newest.insert(provider.to_owned(), found);
         }
         self.uploads.insert(name.to_owned(), newest);

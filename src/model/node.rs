@@ -113,6 +113,17 @@ pub struct NodeRecord {
     pub other: Map<String, Value>,
 }
 
+/// What a new record has at a key. Zuul goes through the host keys, and through the properties, without looking whether
+/// there are any.
+fn unsaid(key: &str) -> Value {
+    match key {
+        "host_keys" => Value::Array(Vec::new()),
+        "node_properties" => Value::Object(Map::new()),
+        "ssh_port" => Value::from(22),
+        _ => Value::Null,
+    }
+}
+
 /// The keys of a node that only drivers, jobs and people understand: all of them stand in each record.
 const OTHER_KEYS: [&str; 16] = [
     "cloud",
@@ -147,7 +158,7 @@ impl NodeRecord {
             created_time: Some(now()),
             tenant_name: None,
             external_id: Value::Null,
-            connection_port: Value::Null,
+            connection_port: Value::from(22),
             hostname: Value::Null,
             public_ipv4: Value::Null,
             private_ipv4: Value::Null,
@@ -158,7 +169,7 @@ impl NodeRecord {
             comment: Value::Null,
             user_data: Value::Null,
             driver_data: Value::Null,
-            other: OTHER_KEYS.map(|key| (key.to_owned(), Value::Null)).into_iter().collect(),
+            other: OTHER_KEYS.map(|key| (key.to_owned(), unsaid(key))).into_iter().collect(),
         }
     }
 

@@ -59,8 +59,10 @@ fn a_node_of_a_disk_image_boots_the_newest_upload_that_is_ready() {
             let node = zuul.node(record["nodes"][0].as_str()?)?;
             (node["image_id"] == path).then(|| {
                 for (key, expected) in [
-                    ("username", json!(format!("of-{image}"))),
-                    ("python_path", json!("/usr/bin/python3")),
+                    // As the configuration has it now, whatever the upload was built with.
+                    ("username", json!("built")),
+                    ("python_path", json!("auto")),
+                    ("shell_type", json!(null)),
                     ("connection_port", json!(2200)),
                     ("connection_type", json!("ssh")),
                 ] {

@@ -129,6 +129,24 @@ fn a_cloud_that_cannot_be_reached_is_warned_of_once() {
 }
 
 #[test]
+fn a_cloud_that_has_not_answered_since_the_start_leaves_requests_to_others() {
+    let sandbox = Sandbox::new("launcher-mute");
+    let auth = "{auth_url: 'http://127.0.0.1:1/v3', username: u, password: p, project_name: p, \
+         user_domain_name: d, project_domain_name: d}";
+    sandbox.replace("clouds.yaml", &format!("clouds: {{far: {{auth: {auth}}}}}"));
+    let far = "  - {name: far, cloud: far, rate: 0.01, priority: 1, cloud-images: [{name: i}], \
+         pools: [{name: main, labels: [{name: a, cloud-image: i, min-ram: 1}]}]}\n";
+    let near = provider("near", "", "    priority: 2\n", &[pool("main", &["a"], "")]);
+    sandbox.write_body(&body(&["a"], &[far.to_owned(), near]));
+    let mut command = sandbox.launcher_command(&[]);
+    command.env("OS_CLIENT_CONFIG_FILE", sandbox.path("clouds.yaml"));
+    let _launcher = sandbox.spawn(&command);
+    let zuul = Requestor::new(&sandbox);
+    let nodes = zuul.wait_nodes(&zuul.ask(&["a"]));
+    assert_eq!(zuul.node(&nodes[0]).unwrap()["provider"], "near");
+}
+
+#[test]
 fn a_reload_raises_how_many_are_launched_at_once() {
     let sandbox = Sandbox::new("launcher-more-at-once");
     let write = |most: u32| {

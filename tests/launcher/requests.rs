@@ -32,6 +32,8 @@ fn a_request_gets_new_nodes_in_its_order_and_used_ones_are_deleted() {
         ("image_id", json!("cloud")),
         ("cloud", json!("fake")),
         ("hold_expiration", json!(null)),
+        ("host_keys", json!([])),
+        ("node_properties", json!({})),
     ] {
         assert_eq!(record[key], expected, "{key}: {record}");
     }

@@ -6,6 +6,7 @@ use nodepool_drivers::api::{LabelImage, Machine, PoolLabel};
 use serde_json::json;
 
 use super::*;
+use crate::launcher::facts::LabelFacts;
 use crate::launcher::standing::Away;
 use crate::launcher::world::Node;
 use crate::launcher::world::testing::{node, pool, request};
@@ -38,11 +39,12 @@ fn settings() -> PoolSettings {
 fn facts() -> ProviderFacts {
     ProviderFacts {
         limits: [("cores", 12)].into_iter().collect(),
-        needs: [(
-            ("main".to_owned(), "a".to_owned()),
-            [("instances", 1), ("cores", 4)].into_iter().collect(),
-        )]
-        .into(),
+        labels: [("a", 4), ("b", 0), ("disk", 0)]
+            .map(|(label, cores)| {
+                let needs = [("instances", 1), ("cores", cores)].into_iter().collect();
+                (("main".to_owned(), label.to_owned()), LabelFacts { needs: Some(needs), boots: Some(true) })
+            })
+            .into(),
         ..ProviderFacts::default()
     }
 }
@@ -315,6 +317,33 @@ fn while_the_provider_does_not_answer_only_ready_nodes_are_given() {
     let mut fresh = request(&["a"]);
     fresh["reuse"] = false.into();
     assert_eq!(judge(fresh, &["a"]), wait);
+}
+
+/// An error of Glance in the first look after a start declined requests, and so did an edit that added a label.
+#[test]
+fn what_the_provider_has_not_said_of_a_label_is_waited_for() {
+    let judge = |boots: Option<LabelFacts>, ready: &[&str]| {
+        let mut facts = facts();
+        match boots {
+            Some(boots) => _ = facts.labels.insert(("main".to_owned(), "a".to_owned()), boots),
+            None => facts.labels.clear(),
+        }
+        let stock = |world: &mut World| {
+            for label in ready {
+                world.set_node("1", Some(node(NodeState::Ready, label)), false);
+            }
+        };
+        judge_in(json!({"node_types": ["a"]}), (settings(), facts), stock, |_| {})
+    };
+    let says = |boots| Some(LabelFacts { needs: None, boots });
+    let wait = Verdict::Wait(Wait::NotReady);
+    assert_eq!(judge(None, &[]), wait);
+    assert_eq!(judge(says(None), &[]), wait);
+    assert_eq!(judge(says(Some(true)), &[]), Verdict::Take);
+    assert_eq!(judge(says(Some(false)), &[]), Verdict::Decline(vec![Reason::NoImage("a".to_owned())]));
+    // Which a ready node does not boot from any more.
+    assert_eq!(judge(says(None), &["a"]), Verdict::Take);
+    assert_eq!(judge(says(None), &["b"]), wait);
 }
 
 #[test]

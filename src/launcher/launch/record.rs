@@ -67,11 +67,13 @@ impl Launch {
                 let images = self.tools.config.images();
                 let own = images.and_then(|images| images.diskimages.get(name));
                 let connection = own.map(|own| own.connection.clone()).unwrap_or_default();
-                if let Some(upload) = upload {
-                    let parts = [&upload.username, &upload.python_path, &upload.shell_type];
-                    describe(record, &connection, parts.map(Option::as_ref));
-                    record.set("image_id", upload.path.as_str());
+                // What the configuration says now, not what it said when the image was built, as in the original.
+                let image = self.tools.shared.lock().diskimages.get(name).cloned();
+                if let Some(image) = image {
+                    let parts = [Some(&image.username), Some(&image.python_path), image.shell_type.as_ref()];
+                    describe(record, &connection, parts);
                 }
+                record.set("image_id", upload.map(|upload| upload.path.as_str()));
             }
             Some(LabelImage::Cloud(name)) => {
                 if let Some(image) = settings.cloud_images.get(name) {

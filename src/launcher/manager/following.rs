@@ -16,7 +16,7 @@ impl Launcher {
 
     /// Starts, changes and stops providers as the configuration says.
     pub(super) fn follow_config(&mut self) {
-        self.shared.lock().configure(&self.config.launcher);
+        self.shared.lock().configure(&self.config.launcher, &self.config.diskimages);
         let wanted: BTreeMap<_, _> = self
             .config
             .providers
@@ -131,7 +131,11 @@ impl Launcher {
         let before = self.own.retiring.len();
         for worker in std::mem::take(&mut self.own.retiring) {
             match worker.is_over() {
-                true => _ = worker.join(),
+                true => {
+                    // Another one of this name may be another place.
+                    self.shared.lock().facts.remove(&worker.tools.name);
+                    worker.join();
+                }
                 false => self.own.retiring.push(worker),
             }
         }

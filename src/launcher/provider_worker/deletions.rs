@@ -60,12 +60,32 @@ impl Worker {
                 continue;
             }
             again += usize::from(failures > 0);
-            self.order_deletion(node, pool, why);
+            self.order_deletion(node, Some(pool), What::Node(why));
+        }
+        self.order_leaked();
+    }
+
+    /// Has instances deleted that are no node's. Half of the workers are left to nodes.
+    fn order_leaked(&mut self) {
+        let now = Instant::now();
+        let under_way = self.deleting.values().filter(|pool| pool.is_none()).count();
+        let size = self.deleters.size();
+        let room = (size / 2).saturating_sub(under_way).min(size.saturating_sub(self.deleting.len()));
+        let is_due = |leaked: &&Leaked| {
+            let put_off = self.put_off.get(&leaked.node).is_some_and(|(until, _)| *until > now);
+            !put_off && !self.deleting.contains_key(&leaked.node)
+        };
+        let due: Vec<_> = self.leaked.iter().filter(is_due).take(room).cloned().collect();
+        for Leaked { external_id, node } in due {
+            // Of two that were made for one node the other one comes next.
+            if !self.deleting.contains_key(&node) {
+                self.order_deletion(node, None, What::Leaked(external_id));
+            }
         }
     }
 
-    pub(super) fn order_deletion(&mut self, node: String, pool: String, why: Why) {
-        let deletion = Deletion { tools: Arc::clone(&self.tools), node: node.clone(), why };
+    fn order_deletion(&mut self, node: String, pool: Option<String>, what: What) {
+        let deletion = Deletion { tools: Arc::clone(&self.tools), node: node.clone(), what };
         if self.deleters.submit(deletion).is_ok() {
             self.deleting.insert(node, pool);
         }
@@ -78,13 +98,15 @@ impl Worker {
             oldest_unused(&state.world, (&self.tools.name, pool), now(), |id| state.ledger.is_claimed(id))
         };
         // Of ours the copy may not have that they are being deleted.
-        let making =
-            self.deleting.iter().any(|(node, other)| other == pool && !self.put_off.contains_key(node));
+        let making = self
+            .deleting
+            .iter()
+            .any(|(node, of)| of.as_deref() == Some(pool) && !self.put_off.contains_key(node));
         if making {
             return;
         }
         if let Some(node) = found.filter(|node| !self.put_off.contains_key(node)) {
-            self.order_deletion(node, pool.to_owned(), Why::MakeRoom);
+            self.order_deletion(node, Some(pool.to_owned()), What::Node(Why::MakeRoom));
         }
     }
 }

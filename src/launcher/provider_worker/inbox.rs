@@ -14,6 +14,8 @@ pub(super) enum Event {
     Deleted(Box<Finished<Deletion>>),
     /// A look at the provider has come back.
     Surveyed(Box<Finished<Survey>>),
+    /// A clean-up has come back.
+    CleanedUp(Box<Finished<CleanUp>>),
     /// The session's status has changed.
     Session,
     /// The deadline has come.
@@ -29,6 +31,7 @@ pub(super) struct Inbox {
     pub(super) works: Receiver<Finished<Work>>,
     pub(super) deleted: Receiver<Finished<Deletion>>,
     pub(super) surveyed: Receiver<Finished<Survey>>,
+    pub(super) cleaned: Receiver<Finished<CleanUp>>,
     pub(super) session: Receiver<()>,
     pub(super) stop: Receiver<Infallible>,
 }
@@ -41,6 +44,7 @@ impl Inbox {
             recv(self.works) -> done => done.ok().map(|done| Event::Work(Box::new(done))),
             recv(self.deleted) -> done => done.ok().map(|done| Event::Deleted(Box::new(done))),
             recv(self.surveyed) -> done => done.ok().map(|done| Event::Surveyed(Box::new(done))),
+            recv(self.cleaned) -> done => done.ok().map(|done| Event::CleanedUp(Box::new(done))),
             recv(self.poked) -> poked => poked.ok().map(|()| Event::World),
             recv(self.configured) -> tools => tools.ok().map(Event::Configured),
             recv(self.session) -> changed => changed.ok().map(|()| Event::Session),
@@ -55,6 +59,7 @@ impl Inbox {
             recv(self.works) -> done => done.ok().map(|done| Event::Work(Box::new(done))),
             recv(self.deleted) -> done => done.ok().map(|done| Event::Deleted(Box::new(done))),
             recv(self.surveyed) -> done => done.ok().map(|done| Event::Surveyed(Box::new(done))),
+            recv(self.cleaned) -> done => done.ok().map(|done| Event::CleanedUp(Box::new(done))),
             default(deadline.saturating_duration_since(Instant::now())) => None,
         }
     }

@@ -17,9 +17,10 @@ impl Worker {
             let request = world.requests().get(id);
             *until > at && request.is_some_and(|there| version.is_none() || !is_newer(there.version))
         });
-        self.put_off
-            .retain(|id, (until, times)| world.nodes().contains_key(id) && (*until > at || *times > 0));
-        board.keep_stuck(&self.tools.name, |id| world.nodes().contains_key(id));
+        let leaked: BTreeSet<_> = self.leaked.iter().map(|leaked| leaked.node.as_str()).collect();
+        let is_there = |id: &str| world.nodes().contains_key(id) || leaked.contains(id);
+        self.put_off.retain(|id, (until, times)| is_there(id) && (*until > at || *times > 0));
+        board.keep_stuck(&self.tools.name, is_there);
     }
 
     /// Gives the requests that we have and that wait with us their next piece of work.

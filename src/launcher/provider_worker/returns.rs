@@ -93,11 +93,16 @@ impl Worker {
     }
 
     pub(super) fn take_deletion(&mut self, Finished { job, outcome }: Finished<Deletion>) {
-        let Deletion { node, .. } = job;
+        let Deletion { node, what, .. } = job;
         self.deleting.remove(&node);
         let again = self.put_off.remove(&node).map_or(0, |(_, times)| times);
         let stuck = !matches!(outcome, Ok(Deleted::Gone | Deleted::NotNow));
         self.tools.shared.lock().board.set_stuck(&node, &self.tools.name, stuck);
+        if let (What::Leaked(external_id), false) = (what, stuck) {
+            self.leaked.remove(&Leaked { external_id, node: node.clone() });
+            // There is more room now than was said.
+            self.next_survey = self.next_survey.min(Instant::now() + SURVEY_AGAIN);
+        }
         match outcome {
             // The copy of the tree may be behind.
             Ok(Deleted::Gone | Deleted::NotNow) => {
@@ -116,6 +121,20 @@ impl Worker {
         }
     }
 
+    /// Has what deletions have left removed.
+    fn clean_up(&mut self) {
+        if !self.cleaning && !self.stopping {
+            self.cleaning = self.cleaner.submit(CleanUp { tools: Arc::clone(&self.tools) }).is_ok();
+        }
+    }
+
+    pub(super) fn take_clean_up(&mut self, Finished { outcome, .. }: &Finished<CleanUp>) {
+        self.cleaning = false;
+        if let Err(panicked) = outcome {
+            error!(self.log, "a clean-up at the provider has panicked; this is a bug"; "panic" => &panicked.0);
+        }
+    }
+
     pub(super) fn take_survey(&mut self, Finished { job, outcome }: Finished<Survey>) {
         self.surveying = false;
         if !Arc::ptr_eq(&job.tools, &self.tools) {
@@ -124,7 +143,11 @@ impl Worker {
             return;
         }
         let pause = match outcome {
-            Ok(Ok(facts)) => {
+            Ok(Ok(Found { facts, leaked })) => {
+                if job.generation.is_some() {
+                    self.leaked = leaked.into_iter().collect();
+                    self.clean_up();
+                }
                 let mut state = self.tools.shared.lock();
                 let known = state.facts(&self.tools.name);
                 for remark in facts

@@ -12,6 +12,7 @@ impl Worker {
         self.crew.stop_jobs();
         self.deleters.stop_jobs();
         self.surveyor.stop_jobs();
+        self.cleaner.stop_jobs();
         let deadline = Instant::now() + STOP_LIMIT;
         loop {
             // What was not begun is not begun any more.
@@ -40,7 +41,8 @@ impl Worker {
             }
             self.active.retain(|_, active| active.out > 0);
             self.hand_out();
-            if self.active.is_empty() && self.running == 0 && self.deleting.is_empty() && !self.surveying {
+            let looking = self.surveying || self.cleaning;
+            if self.active.is_empty() && self.running == 0 && self.deleting.is_empty() && !looking {
                 return true;
             }
             match inbox.next_finished(deadline) {
@@ -48,7 +50,7 @@ impl Worker {
                 None => {
                     error!(self.log, "workers of the provider do not let go"; "requests" => self.active.len(), "deletions" => self.deleting.len());
                     // Dropping the workers would wait for them, and the session's end must not.
-                    std::mem::forget((self.crew, self.deleters, self.surveyor));
+                    std::mem::forget((self.crew, self.deleters, self.surveyor, self.cleaner));
                     return false;
                 }
             }

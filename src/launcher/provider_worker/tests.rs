@@ -112,7 +112,7 @@ fn what_no_step_moves_on_is_not_waited_for() {
     assert_eq!(worker.deadline(), at);
     worker.next_survey = at + SURVEY_ROUND;
     let config = crate::config::LauncherConfig { max_hold_age: Some(SURVEY_ROUND), ..Default::default() };
-    worker.tools.shared.lock().configure(&config);
+    worker.tools.shared.lock().configure(&config, &BTreeMap::new());
     assert!(worker.has_ages() && worker.next_ages <= Instant::now());
     assert!(worker.deadline() > Instant::now());
     worker.tools.shared.lock().complete = true;
@@ -139,4 +139,56 @@ fn nodes_that_the_provider_does_not_delete_hold_up_no_others() {
         let again = worker.deleting.keys().filter(|id| id.starts_with('0')).count();
         assert_eq!((again, worker.deleting.len() - again), expected, "{stuck} and {fresh}");
     }
+}
+
+/// One after the other was waited for, with the next look at the provider behind them.
+#[test]
+fn instances_without_nodes_are_deleted_by_half_of_the_workers() {
+    for (leaked, stuck, expected) in [(5, 0, 5), (70, 0, 32), (70, 60, 10), (0, 0, 0)] {
+        let mut idle = Idle::new(json!({"name": "cloud", "pools": []}));
+        let worker = &mut idle.worker;
+        worker.leaked = (0..leaked)
+            .map(|number| Leaked { external_id: format!("i{number}"), node: format!("n{number}") })
+            .collect();
+        for number in 0..stuck {
+            let until = Instant::now() + SURVEY_ROUND;
+            worker.put_off.insert(format!("n{number}"), (until, 1));
+        }
+        worker.order_deletions();
+        assert_eq!(worker.deleting.len(), expected, "{leaked} {stuck}");
+        // They are put off although there is no record of them.
+        worker.forget();
+        assert_eq!(worker.put_off.len(), stuck);
+    }
+}
+
+/// A quota that they fill was taken for free.
+#[test]
+fn instances_without_nodes_leave_less_to_nodes() {
+    let instances = std::env::temp_dir().join(format!("nodepool-leaked-{}", uuid::Uuid::new_v4()));
+    std::fs::create_dir(&instances).unwrap();
+    let section = json!({"name": "cloud", "fake": {"max-servers": 10, "state-dir": instances}, "pools": []});
+    let mut idle = Idle::new(section);
+    let worker = &mut idle.worker;
+    for (number, (node, provider)) in
+        [("known", "cloud"), ("unknown", "cloud"), ("theirs", "elsewhere")].into_iter().enumerate()
+    {
+        let metadata = json!({"nodepool_node_id": node, "nodepool_provider_name": provider});
+        let text = json!([metadata, {"instances": 1}]).to_string();
+        std::fs::write(instances.join(format!("i{number}")), text).unwrap();
+    }
+    worker.tools.shared.lock().world.set_node("known", Some(node(NodeState::InUse, "a")), false);
+    let mut look = |complete: bool| {
+        worker.tools.shared.lock().complete = complete;
+        let cancel = Arc::new(StopSource::new());
+        let mut survey = Survey { tools: Arc::clone(&worker.tools), generation: None, cancel };
+        let source = StopSource::new();
+        let found = nodepool_threads::Job::run(&mut survey, &source.token()).unwrap();
+        (found.facts.limits.get("instances"), found.leaked)
+    };
+    let leaked = Leaked { external_id: "i1".to_owned(), node: "unknown".to_owned() };
+    assert_eq!(look(true), (Some(8), vec![leaked]));
+    // As long as records may be unread nobody knows.
+    assert_eq!(look(false), (Some(9), vec![]));
+    std::fs::remove_dir_all(instances).unwrap();
 }
