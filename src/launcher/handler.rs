@@ -123,6 +123,11 @@ impl Handler {
         handler.pursue(stop)
     }
 
+    /// Whether it has any of its nodes.
+    pub(super) fn has_nodes(&self) -> bool {
+        self.slots.iter().any(|slot| matches!(slot, Slot::Here(_)))
+    }
+
     /// Gets the nodes that are still missing, as far as something was given for them.
     pub(super) fn pursue(mut self: Box<Self>, stop: &StopToken) -> ZkResult<Step> {
         let (mut launches, mut short) = (Vec::new(), false);

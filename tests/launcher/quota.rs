@@ -169,3 +169,22 @@ fn a_request_that_waits_for_room_follows_the_configuration() {
     write("max-servers: 9", &[("other", "a")]);
     zuul.accept(&waits);
 }
+
+/// Each had one of its two nodes, and waited for the other one for ever.
+#[test]
+fn requests_that_the_provider_refuses_the_rest_do_not_wait_for_each_other() {
+    let sandbox = simple("stalemate", &["a", "b"], "max-servers: 2", "ignore-provider-quota: true");
+    let zuul = Requestor::new(&sandbox);
+    // Both are there when the launcher looks for the first time.
+    let ids = [zuul.ask(&["a", "a"]), zuul.ask(&["b", "b"])];
+    let _launcher = sandbox.launcher(&[]);
+    // One of them may have got both of its nodes at once.
+    let mut open: Vec<_> = ids.iter().collect();
+    while !open.is_empty() {
+        let served = eventually(SOON, "a request to be fulfilled", || {
+            open.iter().position(|id| zuul.request(id).is_some_and(|record| record["state"] == "fulfilled"))
+        });
+        zuul.accept(open.remove(served)).iter().for_each(|node| zuul.give_back(node));
+    }
+    zuul.zk.wait_children(NODES, SOON, |names| names.is_empty());
+}

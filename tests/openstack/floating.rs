@@ -19,7 +19,7 @@ fn a_floating_ip_that_leads_nowhere_is_used_again() {
     let services = openstack::shared_with_servers();
     let project = services.project("floating-again");
     project.create_image("cloud");
-    let address = project.create_floating_ip();
+    let address = project.create_floating_ip().unwrap();
     let text = check_with(&project.clouds(), "floating::launch_one");
     assert!(text.contains(&format!("launched with {address}\n")), "{address}: {text}");
     assert_eq!(project.floating_ips().len(), 1);

@@ -56,6 +56,30 @@ impl Worker {
                 }
             }
         }
+        self.break_stalemate();
+    }
+
+    /// When nothing goes on because requests that the provider refuses nodes hold some each, the last of them gives its own
+    /// back: they would wait for each other for ever, as they do in the original.
+    fn break_stalemate(&mut self) {
+        let is_refused = |active: &Active| active.out == 0 && active.waiting && active.not_before.is_some();
+        if !self.deleting.is_empty() || self.active.len() < 2 || !self.active.values().all(is_refused) {
+            return;
+        }
+        let holding = self.active.iter().filter_map(|(id, active)| {
+            let handler = active.handler.as_ref().filter(|handler| handler.has_nodes())?;
+            Some((handler.request.rank(), id))
+        });
+        let mut holding: Vec<_> = holding.collect();
+        holding.sort();
+        let Some(id) = holding.last().filter(|_| holding.len() > 1).map(|(_, id)| (*id).clone()) else {
+            return;
+        };
+        let Some(active) = self.active.get_mut(&id) else { return };
+        let Some(handler) = active.handler.take() else { return };
+        info!(self.log, "the node request gives way to those before it"; "request" => &id);
+        active.out += 1;
+        self.backlog.push_back(Work::new(id, Task::GiveBack(handler), &active.cancel));
     }
 
     /// What is to be done for a request that waits for room with us, or its handler back if nothing is. As

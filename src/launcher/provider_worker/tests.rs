@@ -178,7 +178,7 @@ fn instances_without_nodes_leave_less_to_nodes() {
         std::fs::write(instances.join(format!("i{number}")), text).unwrap();
     }
     worker.tools.shared.lock().world.set_node("known", Some(node(NodeState::InUse, "a")), false);
-    let mut look = |complete: bool| {
+    let look = |complete: bool| {
         worker.tools.shared.lock().complete = complete;
         let cancel = Arc::new(StopSource::new());
         let mut survey = Survey { tools: Arc::clone(&worker.tools), generation: None, cancel };

@@ -160,13 +160,19 @@ impl Project<'_> {
         network["id"].as_str().expect("an id").to_owned()
     }
 
-    /// Makes a floating IP that leads nowhere, and answers its address.
+    /// Makes a floating IP that leads nowhere, and answers its address. `None` if somebody has deleted it meanwhile.
     #[track_caller]
-    pub fn create_floating_ip(&self) -> String {
+    pub fn create_floating_ip(&self) -> Option<String> {
         let networks = self.list(Service::Neutron, "/v2.0/networks?name=public", "networks");
-        let body = json!({"floating_network_id": networks[0]["id"]});
-        let made = self.create(Service::Neutron, "/v2.0/floatingips", "floatingip", &body);
-        made["floating_ip_address"].as_str().expect("an address").to_owned()
+        let body = json!({"floatingip": {"floating_network_id": networks[0]["id"]}});
+        let path = "/v2.0/floatingips";
+        match self.services.try_send(Service::Neutron, &self.token, "POST", path, Some(&body)) {
+            Ok(made) => {
+                Some(made["floatingip"]["floating_ip_address"].as_str().expect("an address").to_owned())
+            }
+            Err((404, text)) if text.contains("PortNotFound") => None,
+            Err(refusal) => panic!("{refusal:?}"),
+        }
     }
 
     #[track_caller]
