@@ -7,7 +7,7 @@ use std::fs::File;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use nodepool_drivers::api::{LabelImage, Problems, Value, yaml};
+use nodepool_drivers::api::{LabelImage, Problems, Resources, Value, yaml};
 
 use super::Config;
 use super::problem::FileProblem;
@@ -39,15 +39,30 @@ pub(super) fn warn(main: &Parsed, config: &Config, problems: &Problems) {
                 format!("no pool of any provider has the label '{name}': nodes of it cannot be had");
             problems.warning(format!("labels[{index}]"), message);
         }
-        if config.launcher.labels.get(name).is_some_and(|label| label.min_ready > 0)
-            && has_machines_only(config, name)
-        {
-            let message =
-                format!("is of no effect: the label '{name}' is of machines only, which are ready anyway");
-            problems.warning(format!("labels[{index}].min-ready"), message);
-        }
+        let min_ready = config.launcher.labels.get(name).map_or(0, |label| label.min_ready);
+        // Of a section whose driver is not there nothing is known.
+        let all_known = items(tree.get("providers")).count() == config.providers.len();
+        let most = most_nodes(config, name).filter(|_| in_pool && all_known);
+        let message = if min_ready > 0 && has_machines_only(config, name) {
+            format!("is of no effect: the label '{name}' is of machines only, which are ready anyway")
+        } else if let Some(most) = most.filter(|most| *most < min_ready) {
+            format!(
+                "cannot be had: the pools with the label '{name}' may have {most} nodes together ('max-servers')"
+            )
+        } else {
+            continue;
+        };
+        problems.warning(format!("labels[{index}].min-ready"), message);
     }
     warn_of_shared_machines(tree, problems);
+}
+
+/// How many nodes the pools that have a label may have together; `None` if one of them has no limit.
+fn most_nodes(config: &Config, label: &str) -> Option<u64> {
+    let pools = config.providers.values().filter_map(|provider| Some(&provider.nodes()?.pools));
+    let pools = pools.flat_map(|pools| pools.values()).filter(|pool| pool.labels.contains_key(label));
+    let mut limits = pools.map(|pool| pool.limits.get(Resources::INSTANCES));
+    limits.try_fold(0, |sum: u64, limit| Some(sum.saturating_add(u64::try_from(limit?).unwrap_or(0))))
 }
 
 /// Whether a label is one of pools whose nodes nobody launches, and of no others.
@@ -153,6 +168,30 @@ providers:
                 "n.yaml:7:56: labels[3]: warning: no pool of any provider has the label 'none': nodes of it cannot be had",
             ]
         );
+    }
+
+    #[test]
+    fn stock_that_no_pool_has_room_for_is_warned_of() {
+        let warned = |min_ready: u32, first: &str, second: &str| {
+            let pool = |name: &str, keys: &str| {
+                format!("{{name: {name}, labels: [{{name: a, cloud-image: i}}], {keys}}}")
+            };
+            let (_, problems) = load(
+                &format!(
+                    "labels: [{{name: a, min-ready: {min_ready}}}]\nproviders: [{{name: p, driver: fake, cloud-images: \
+                     [{{name: i}}], pools: [{}, {}]}}]\n",
+                    pool("one", first),
+                    pool("two", second)
+                ),
+                None,
+            );
+            problems
+                .iter()
+                .any(|problem| problem.contains("the pools with the label 'a' may have 3 nodes together"))
+        };
+        assert!(warned(4, "max-servers: 2", "max-servers: 1"));
+        assert!(!warned(3, "max-servers: 2", "max-servers: 1"));
+        assert!(!warned(4, "max-servers: 2", ""));
     }
 
     #[test]
