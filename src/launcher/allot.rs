@@ -90,6 +90,7 @@ impl Promise {
         request: &NodeRequest,
         open: impl Iterator<Item = usize>,
     ) {
+        // Machines do not count once they are given, so nobody could have to wait for what was promised of them.
         let Some(tenant) = request.record.tenant_name.as_ref().filter(|_| tools.keeper.is_none()) else {
             return;
         };
@@ -161,7 +162,7 @@ pub(super) fn allot_offered(
     let Some(nodes) = offer.choose(&labels) else { return Allotments::new() };
     offer.give(&nodes);
     for node in &nodes {
-        // For no tenant: machines are not what its limits are of.
+        // For no tenant: machines that it has do not count for its limits.
         state.ledger.claim(node, None);
     }
     open.iter().zip(nodes).map(|(slot, node)| (*slot, Claim::of(tools, node))).collect()

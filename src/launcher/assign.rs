@@ -169,8 +169,8 @@ pub fn verdict(view: &View<'_>, request: &NodeRequest) -> Verdict {
     if !is_known && !has_ready_nodes(view, request) {
         return Verdict::Wait(Wait::NotReady);
     }
-    // Machines are not what a tenant's limits are of, as in the original.
-    let tenant = record.tenant_name.as_deref().filter(|_| view.offer.is_none());
+    // Of machines too, as in the original: those in use do not count, but those that are asked for do.
+    let tenant = record.tenant_name.as_deref();
     if let Some((tenant, limits)) = tenant.and_then(|tenant| Some((tenant, view.tenants.get(tenant)?))) {
         let used = view.ledger.used_by_tenant(view.world, tenant);
         if limits.exceeded_by(&used, &needs(view, facts, request)).is_some() {

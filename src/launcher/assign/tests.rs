@@ -263,20 +263,25 @@ fn a_pool_of_machines_gives_what_is_free_and_otherwise_has_requests_wait_without
         (ask(&["x"]), true, decline(Reason::TooFewMachines)),
         (ask(&["unknown"]), true, decline(Reason::Labels(vec!["unknown".to_owned()]))),
         (json!({"node_types": ["a"], "reuse": false}), true, decline(Reason::NothingNew)),
-        // As in the original, a tenant's limits are of what is launched.
-        (json!({"node_types": ["a", "a"], "tenant_name": "t"}), true, Verdict::Take),
+        // As in the original, a tenant gets no more at once than its limits say.
+        (json!({"node_types": ["a"], "tenant_name": "t"}), true, Verdict::Take),
+        (json!({"node_types": ["a", "a"], "tenant_name": "t"}), true, Verdict::Wait(Wait::Tenant)),
+        (json!({"node_types": ["a"], "tenant_name": "full"}), true, Verdict::Wait(Wait::Tenant)),
     ] {
         let mut world = World::default();
         if free {
             two_free(&mut world);
         }
         world.set_pool("host0", Some(pool("our-id", "p", &["a", "b", "x"])));
+        let of_tenant = Node { tenant: Some("full".to_owned()), ..node(NodeState::InUse, "a") };
+        world.set_node("4", Some(Node { provider: "q".to_owned(), ..of_tenant }), false);
         let mut settings = settings();
         let label = settings.labels["a"].clone();
         settings.labels = ["a", "b", "x"].map(|name| (name.to_owned(), label.clone())).into();
         let ledger = Ledger::default();
         let offer = Offer::of(&world, &ledger, ("p", "main"), &machines, &Away::new());
-        let tenants = BTreeMap::from([("t".to_owned(), [("instances", 1)].into_iter().collect())]);
+        let tenants = ["t", "full"].map(|name| (name.to_owned(), [("instances", 1)].into_iter().collect()));
+        let tenants = BTreeMap::from(tenants);
         let view = View {
             world: &world,
             ledger: &ledger,

@@ -179,22 +179,27 @@ fn a_request_whose_only_machine_does_not_answer_waits_until_it_does() {
 }
 
 #[test]
-fn machines_are_nothing_to_a_tenants_limits() {
+fn machines_are_asked_of_a_tenants_limits_and_do_not_count_once_it_has_them() {
     let sshd = sshd();
-    let entry = machine(&sshd, &["small"], &format!("max-parallel-jobs: 2, {PATIENT}"));
+    let entry = machine(&sshd, &["small"], &format!("max-parallel-jobs: 4, {PATIENT}"));
     let cloud = provider("cloud", "", "", &[pool("main", &["other"], "")]);
     let sandbox = Sandbox::new("launcher-machines-tenant");
     let limits = "tenant-resource-limits: [{tenant-name: few, max-servers: 1}]\n";
     sandbox.write_body(&format!("{limits}{}", body(&["small", "other"], &[rack("rack", &[entry]), cloud])));
     let zuul = Requestor::new(&sandbox);
     let ask = |label| zuul.ask_with(&[label], json!({"tenant_name": "few"}));
-    let requests = ["small", "small", "other"].map(ask);
     let _launcher = sandbox.launcher(&[]);
-    requests.iter().for_each(|id| drop(zuul.accept(id)));
-    // Of what is launched there is no more.
-    let one_more = ask("other");
-    zuul.accept(&zuul.ask(&["other"]));
-    assert_eq!(zuul.request(&one_more).unwrap()["state"], "requested");
+    // One after the other: together, any of them could be the first.
+    let taken = ["small", "small", "other"].map(|label| zuul.accept(&ask(label)));
+    // What is launched counts, for all that is asked for from then on.
+    let waiting = ["small", "other"].map(ask);
+    ["small", "other"].iter().for_each(|label| drop(zuul.accept(&zuul.ask(&[label]))));
+    for id in &waiting {
+        assert_eq!(zuul.request(id).unwrap()["state"], "requested");
+    }
+    zuul.withdraw(&waiting[1]);
+    zuul.give_back(&taken[2][0]);
+    zuul.accept(&waiting[0]);
 }
 
 #[test]
