@@ -55,11 +55,12 @@ fn stand(
 ) -> Result<(), String> {
     let _doing = activity("standing for election");
     let lock = Lock::acquire_within(session, "", "nodepool/elections/stats", holder, IN_LINE);
-    let Some(_lock) = lock.map_err(|error| error.to_string())? else { return Ok(()) };
-    let generation = session.status().generation;
+    let Some(lock) = lock.map_err(|error| error.to_string())? else { return Ok(()) };
+    // Not whatever session there is by now: the lock may have gone with the one before.
+    let held_in = lock.session();
     info!(log, "this launcher reports the statistics of the fleet");
     let _ = tell.try_send(true);
-    while session.status().generation == generation {
+    while !held_in.is_lost() {
         if stop.recv_timeout(changes, IN_LINE).is_err() && stop.is_stopped() {
             return Ok(());
         }

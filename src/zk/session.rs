@@ -119,6 +119,11 @@ impl Session {
         self.shared.state.lock().status
     }
 
+    /// Whether the session that this handle is pinned to is lost, and with it all locks that were taken in it.
+    pub fn is_lost(&self) -> bool {
+        self.pinned.is_some_and(|generation| generation != self.status().generation)
+    }
+
     /// A channel that gets a message whenever the status may have changed.
     pub fn subscribe(&self) -> Receiver<()> {
         let (sender, receiver) = bounded(1);

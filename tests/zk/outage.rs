@@ -76,11 +76,14 @@ fn calls_without_a_connection_end_in_time_and_a_lost_session_is_noticed() {
     let zk = sandbox.zk();
     zk.wait_children("/lock", 3 * T, <[String]>::is_empty);
     assert_eq!(session.status().generation, before.generation, "only the server ends a session");
+    assert!(!lock.session().is_lost());
     zk.set("/tree/a", "new");
 
     proxy.set(Net::Pass);
     eventually(SOON, "a new session", || (session.status().generation != before.generation).then_some(()));
     session.wait_connected(SOON).unwrap();
+    // Whoever asks only now what the session is learns nothing of the one that the lock was taken in.
+    assert!(lock.session().is_lost() && !session.is_lost());
     let error = lock.session().ensure_path("/work").unwrap_err();
     assert!(error.is(ZkErrorKind::SessionLost), "{error}");
     assert!(!zk.exists("/work") && !zk.exists(component.path()));
