@@ -140,6 +140,7 @@ pub(super) struct Own {
     generation: Option<Generation>,
     damaged: BTreeSet<(String, String)>,
     leads: bool,
+    /// Not before the copies of the tree are complete: what they lack would count as gone.
     stats_due: Option<Instant>,
     /// When the lengths of this launcher's own queues are told.
     queues_due: Option<Instant>,
@@ -211,7 +212,8 @@ impl Launcher {
             Event::Session => self.note_session(),
             Event::Leader(leads) => {
                 self.own.leads = leads;
-                self.own.stats_due = leads.then(Instant::now);
+                let complete = self.shared.lock().complete;
+                self.own.stats_due = (leads && complete).then(Instant::now);
             }
             Event::Nudge | Event::Question(_) | Event::Deadline | Event::Stop => {}
         }

@@ -242,3 +242,20 @@ fn one_launcher_reports_the_fleet_and_another_one_when_that_is_gone() {
     second.wait_for("nodepool.nodes.in-use|g", 2);
     drop(follower);
 }
+
+/// At each start it had fewer nodes for a moment, or none: it counted those that it had read already.
+#[test]
+fn the_fleet_is_reported_once_all_of_it_is_known() {
+    const HELD: usize = 2000;
+    let sandbox = simple("statsd-complete", &["a"], "", "");
+    let zk = sandbox.zk();
+    let held = json!({"state": "hold", "provider": "elsewhere", "type": ["other"]}).to_string();
+    // Enough for their copy to take longer than an election.
+    for number in 0..HELD {
+        zk.create(&format!("{NODES}/{number:010}"), &held);
+    }
+    let server = Statsd::new();
+    let _launcher = start(&server, &sandbox);
+    server.wait_for("nodepool.nodes.hold|g", HELD.try_into().unwrap());
+    assert_eq!(server.first("nodepool.nodes.hold|g"), Some(HELD.to_string()));
+}

@@ -14,17 +14,18 @@ const SOON: Duration = Duration::from_secs(40);
 /// The last value of each metric, and how often it came. Names end with `|` and the kind.
 pub type Values = BTreeMap<String, (String, usize)>;
 
-/// A server that keeps the last value of each metric, and how often it came.
+/// A server that keeps the first and the last value of each metric, and how often it came.
 pub struct Statsd {
     socket: UdpSocket,
     pub found: RefCell<Values>,
+    first: RefCell<BTreeMap<String, String>>,
 }
 
 impl Statsd {
     pub fn new() -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-        Self { socket, found: RefCell::default() }
+        Self { socket, found: RefCell::default(), first: RefCell::default() }
     }
 
     /// Has a daemon send to here.
@@ -41,9 +42,11 @@ impl Statsd {
                 let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("{line}"));
                 // Timer and counter of one thing have one name.
                 let kind = value.rsplit('|').next().unwrap();
+                let (name, value) = (format!("{name}|{kind}"), value.split('|').next().unwrap());
+                self.first.borrow_mut().entry(name.clone()).or_insert_with(|| value.to_owned());
                 let mut found = self.found.borrow_mut();
-                let (last, times) = found.entry(format!("{name}|{kind}")).or_default();
-                *last = value.split('|').next().unwrap().to_owned();
+                let (last, times) = found.entry(name).or_default();
+                *last = value.to_owned();
                 *times += 1;
             }
         }
@@ -63,6 +66,12 @@ impl Statsd {
     #[track_caller]
     pub fn wait_for(&self, name: &str, expected: i64) {
         self.wait(name, |value| value == expected as f64);
+    }
+
+    /// The first value that came of a metric.
+    pub fn first(&self, name: &str) -> Option<String> {
+        self.receive();
+        self.first.borrow().get(name).cloned()
     }
 
     pub fn times(&self, name: &str) -> usize {

@@ -20,7 +20,7 @@ impl Launcher {
         let mut state = self.shared.lock();
         update(&mut state);
         state.complete = self.own.complete.len() == Kind::ALL.len();
-        if self.own.leads && self.own.stats_due.is_none() {
+        if self.own.leads && state.complete && self.own.stats_due.is_none() {
             self.own.stats_due = Some(Instant::now() + STATS_ROUND);
         }
     }
