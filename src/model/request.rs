@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::records::display_as_in_json;
 use super::time::now;
@@ -105,7 +106,8 @@ impl RequestRecord {
             requestor_data: Value::Null,
             provider: None,
             relative_priority: 0,
-            event_id: None,
+            // As in the original, where no event is what it is for: log lines tell requests apart by it.
+            event_id: Some(Uuid::new_v4().simple().to_string()),
             created_time: Some(now()),
             tenant_name: None,
             other: Map::new(),
@@ -168,6 +170,16 @@ mod tests {
     #[test]
     fn a_request_may_reuse_nodes_unless_it_says_otherwise() {
         assert!(request("100-0000000000", 0).record.reuse);
+    }
+
+    #[test]
+    fn each_new_request_has_an_event_of_its_own() {
+        let event = || RequestRecord::new("NodePool:min-ready", "a").event_id.unwrap();
+        let (one, other) = (event(), event());
+        assert_ne!(one, other);
+        let id = Uuid::parse_str(&one).unwrap();
+        assert_eq!((id.get_version_num(), id.get_variant()), (4, uuid::Variant::RFC4122));
+        assert_eq!(one, id.simple().to_string(), "32 lower-case digits");
     }
 
     #[test]
