@@ -82,7 +82,7 @@ pub const LAUNCHER: &[Section] = &[
         "SIGNALS",
         &[
             &[Term(
-                "SIGTERM, SIGINT",
+                "SIGTERM, SIGINT, SIGUSR1",
                 "Stop within ten seconds: running launches are cancelled, their instances deleted and their requests given \
                  back. A second one ends the daemon at once; the next start cleans up then.",
             )],

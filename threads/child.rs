@@ -222,10 +222,14 @@ mod tests {
         use std::os::unix::process::ExitStatusExt as _;
         // In a thread of its own, whose mask goes with it.
         let status = std::thread::spawn(|| {
-            crate::block_signals().unwrap();
-            shell("kill -USR2 $$; exit 7").wait(&StopSource::new().token()).unwrap().unwrap()
+            crate::block_signals(crate::StopSignals::AlsoUsr1).unwrap();
+            ["USR1", "USR2"].map(|signal| {
+                let mut child = shell(&format!("kill -{signal} $$; exit 7"));
+                child.wait(&StopSource::new().token()).unwrap().unwrap().signal()
+            })
         });
-        assert_eq!(status.join().unwrap().signal(), Some(signal_hook::consts::SIGUSR2));
+        let taken = [signal_hook::consts::SIGUSR1, signal_hook::consts::SIGUSR2];
+        assert_eq!(status.join().unwrap(), taken.map(Some));
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub use registry::{
     Activity, Ongoing, Thread, ThreadInfo, activity, activity_within, register_main, spawn, threads,
 };
 pub use resolve::{Resolver, SLOW_RESOLVER, Unresolved};
-pub use signals::{Signal, SignalThread, block_dump_signal, block_signals};
+pub use signals::{Signal, SignalThread, StopSignals, block_dump_signal, block_signals};
 pub use stacks::{Frame, StackDumper, ThreadStack};
 pub use stop::{Interrupted, StopSource, StopToken, Waited};
 pub use waker::Waker;

@@ -1,7 +1,8 @@
 //! Signals are taken by one thread, which turns them into messages.
 //!
-//! The first SIGINT or SIGTERM asks for a stop; a second one, half a second later or more, ends the process at once,
-//! with all child process groups, because a stop that hangs must not need `kill -9`.
+//! The first SIGINT or SIGTERM, or whatever else is among the [`StopSignals`], asks for a stop; a second one, half a
+//! second later or more, ends the process at once, with all child process groups, because a stop that hangs must not
+//! need `kill -9`.
 //!
 //! Every other thread blocks these signals ([`block_signals`]), so that they interrupt no system call of its work. A
 //! thread has the mask of the one that starts it, and so has a process, which must not keep it: see [`unblocked`].
@@ -12,14 +13,30 @@ use std::ptr;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::child;
 use crate::registry::{Thread, spawn};
 
-/// The signals that are taken.
-const TAKEN: [i32; 4] = [SIGHUP, SIGINT, SIGTERM, SIGUSR2];
+/// Which signals ask for a stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopSignals {
+    /// SIGINT and SIGTERM.
+    Usual,
+    /// SIGUSR1 as well.
+    AlsoUsr1,
+}
+
+impl StopSignals {
+    /// All signals that are taken then.
+    fn taken(self) -> &'static [i32] {
+        match self {
+            Self::Usual => &[SIGHUP, SIGINT, SIGTERM, SIGUSR2],
+            Self::AlsoUsr1 => &[SIGHUP, SIGINT, SIGTERM, SIGUSR2, SIGUSR1],
+        }
+    }
+}
 
 /// A signal that comes so soon after the first is the same request: some programs signal a process and then its
 /// whole group.
@@ -28,7 +45,7 @@ const SAME_REQUEST: Duration = Duration::from_millis(500);
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGINT or SIGTERM: stop cleanly.
+    /// One of the [`StopSignals`]: stop cleanly.
     Stop,
     /// SIGHUP: look at the files again.
     Reload,
@@ -46,17 +63,18 @@ impl SignalThread {
     /// daemon may be stuck, and that is when a dump is wanted. The others arrive at the returned receiver.
     /// `last_words` is called before a second signal ends the process.
     ///
-    /// To be called by a thread that has called [`block_signals`] before it started any other.
+    /// To be called by a thread that has called [`block_signals`] with the same `stops` before it started any other.
     pub fn start(
+        stops: StopSignals,
         dump: impl Fn() + Send + 'static,
         last_words: impl Fn() + Send + 'static,
     ) -> io::Result<(Self, Receiver<Signal>)> {
-        let mut signals = Signals::new(TAKEN)?;
+        let mut signals = Signals::new(stops.taken())?;
         let handle = signals.handle();
         let (sender, receiver) = bounded(16);
         let thread = spawn("signals", "signals", move || {
             // Fails for a signal that does not exist only.
-            let _ = change(libc::SIG_UNBLOCK, &mask(&TAKEN));
+            let _ = change(libc::SIG_UNBLOCK, &mask(stops.taken()));
             let mut stopping: Option<Instant> = None;
             for signal in signals.forever() {
                 let message = match signal {
@@ -99,7 +117,7 @@ impl Drop for SignalThread {
 /// where the system has something faster, and a moment in which the child has our handlers, but not our
 /// threads.
 pub(crate) fn unblocked<T>(start: impl FnOnce() -> T) -> T {
-    let before = change(libc::SIG_UNBLOCK, &mask(&TAKEN));
+    let before = change(libc::SIG_UNBLOCK, &mask(StopSignals::AlsoUsr1.taken()));
     let result = start();
     if let Ok(before) = before {
         // Fails for a mask that is none only.
@@ -110,8 +128,8 @@ pub(crate) fn unblocked<T>(start: impl FnOnce() -> T) -> T {
 
 /// Has the calling thread, and all threads that it starts from now on, block the signals. They wait until there
 /// is a [`SignalThread`].
-pub fn block_signals() -> io::Result<()> {
-    change(libc::SIG_BLOCK, &mask(&TAKEN)).map(drop)
+pub fn block_signals(stops: StopSignals) -> io::Result<()> {
+    change(libc::SIG_BLOCK, &mask(stops.taken())).map(drop)
 }
 
 /// Has the calling thread, and all threads that it starts from now on, block SIGUSR2 alone: for the time before

@@ -70,9 +70,9 @@ pub(super) struct BuilderArguments {
 
 /// Serves node requests: takes ready nodes or launches new ones, and deletes those that were used.
 ///
-/// Without -d or -f it becomes a daemon. SIGINT and SIGTERM stop it within ten seconds: running launches are cancelled
-/// and their requests given back. A second one, half a second later or more, ends it at once. SIGUSR2 logs the stacks
-/// of all threads, SIGHUP opens the log files anew.
+/// Without -d or -f it becomes a daemon. SIGINT, SIGTERM and SIGUSR1 stop it within ten seconds: running launches are
+/// cancelled and their requests given back. A second one, half a second later or more, ends it at once. SIGUSR2 logs
+/// the stacks of all threads, SIGHUP opens the log files anew.
 #[derive(Debug, Parser)]
 #[command(name = LAUNCHER, version)]
 pub(super) struct LauncherArguments {

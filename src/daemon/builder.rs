@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crossbeam_channel::Receiver;
+use nodepool_threads::StopSignals;
 use slog::Logger;
 
 use super::arguments::{self, BUILDER, BuilderArguments, CommonArguments};
@@ -28,6 +29,7 @@ pub(super) struct Builder {
 
 impl Program for BuilderArguments {
     const NAME: &'static str = BUILDER;
+    const STOPS: StopSignals = StopSignals::Usual;
     type App = Builder;
 
     fn files(&self) -> &FileArguments {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crossbeam_channel::Receiver;
+use nodepool_threads::StopSignals;
 use slog::Logger;
 
 use super::arguments::{self, CommonArguments, LAUNCHER, LauncherArguments};
@@ -28,6 +29,8 @@ pub(super) struct Launcher {
 
 impl Program for LauncherArguments {
     const NAME: &'static str = LAUNCHER;
+    // As the original's, which its builder has not.
+    const STOPS: StopSignals = StopSignals::AlsoUsr1;
     type App = Launcher;
 
     fn files(&self) -> &FileArguments {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, select};
 use nodepool_threads::{
-    Detached, Signal, SignalThread, activity_within, block_dump_signal, block_signals, default_signals,
-    detach, give_memory_back, kill_child_groups, register_main,
+    Detached, Signal, SignalThread, StopSignals, activity_within, block_dump_signal, block_signals,
+    default_signals, detach, give_memory_back, kill_child_groups, register_main,
 };
 use slog::{Logger, error, info};
 
@@ -32,6 +32,8 @@ const STARTER_LIMIT: Duration = Duration::from_secs(180);
 pub(super) trait Program {
     /// Its name.
     const NAME: &'static str;
+    /// What asks it to stop.
+    const STOPS: StopSignals;
     /// What it runs.
     type App: App;
 
@@ -141,7 +143,7 @@ fn log_settings<P: Program>(program: &P) -> Result<LogSettings, String> {
 
 /// Starts logging, and with it the first threads: from here on signals wait for the thread that takes them.
 fn start_logging<P: Program>(settings: LogSettings) -> Result<(Logging, Writers), String> {
-    block_signals().map_err(|error| format!("cannot block signals: {error}"))?;
+    block_signals(P::STOPS).map_err(|error| format!("cannot block signals: {error}"))?;
     Logging::start(settings, P::NAME)
 }
 
@@ -204,7 +206,7 @@ impl<P: Program> Run<'_, P> {
             error!(last.log(), "a second signal: leaving at once, without cleaning up");
             last.last_words();
         };
-        let running = SignalThread::start(move || asker.ask(), last_words)
+        let running = SignalThread::start(P::STOPS, move || asker.ask(), last_words)
             .map_err(|error| format!("cannot take signals: {error}"))
             .and_then(|(signal_thread, signals)| {
                 let _doing = activity_within(START_LIMIT, "starting");

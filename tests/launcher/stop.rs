@@ -43,6 +43,20 @@ fn a_launcher_that_stops_gives_its_requests_back_and_leaves_no_instance() {
     zuul.accept(&requests[2]);
 }
 
+/// It died of it, with all that it was doing.
+#[test]
+fn sigusr1_stops_a_launcher_as_it_stops_the_originals() {
+    let sandbox = simple("stop-usr1", &["a"], "launch-delay: 3600", "");
+    let zuul = Requestor::new(&sandbox);
+    let launcher = sandbox.launcher(&[]);
+    let id = zuul.ask(&["a"]);
+    wait_nodes(&zuul.zk, "building", 1);
+    launcher.signal(Signal::USR1);
+    assert!(launcher.wait_exit(Duration::from_secs(12)).success(), "{}", launcher.log());
+    assert_eq!(zuul.request(&id).unwrap()["state"], "requested");
+    assert!(zuul.zk.children(NODES).is_empty());
+}
+
 #[test]
 fn an_instance_that_cannot_be_deleted_at_the_end_is_deleted_by_the_next_launcher_from_its_record() {
     let sandbox = Sandbox::new("launcher-stop-left");

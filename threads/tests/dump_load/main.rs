@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use nodepool_threads::{SignalThread, StackDumper, ThreadStack, block_signals, spawn};
+use nodepool_threads::{SignalThread, StackDumper, StopSignals, ThreadStack, block_signals, spawn};
 use rustix::process::{Signal, getpid, kill_process, nice};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -330,10 +330,11 @@ impl Dumps {
         let (tell, dumped) = channel();
         let (ask, asked) = channel();
         let (done, mut tell_done) = UnixStream::pair().expect("a socket pair");
-        block_signals().expect("signals can be blocked");
+        block_signals(StopSignals::Usual).expect("signals can be blocked");
         let on_signal = ask.clone();
         let on_signal = move || on_signal.send(Wanted::Dump).expect("the dumper waits for it");
-        let (signal_thread, _) = SignalThread::start(on_signal, || ()).expect("signals can be taken");
+        let (signal_thread, _) =
+            SignalThread::start(StopSignals::Usual, on_signal, || ()).expect("signals can be taken");
         in_background("dumper".to_owned(), move || {
             let _signal_thread = signal_thread;
             for mut wanted in &asked {
