@@ -124,6 +124,7 @@ impl Errand {
         if record.state == NodeState::Ready && is_free {
             record.allocated_to = None;
             nodes.write(id, &record, version)?;
+            crash_point("node-deallocated");
             debug!(self.log, "a ready node is anybody's again"; "node" => id);
         }
         Ok(())
@@ -162,7 +163,9 @@ impl Errand {
                 record.set_state(NodeState::Deleting);
             }
             nodes.write(&node, &record, version)?;
+            crash_point("node-reset");
         }
+        crash_point("nodes-reset");
         requests.change(&mut request, |record| {
             record.nodes.clear();
             record.set_state(RequestState::Requested);
@@ -186,6 +189,7 @@ impl Errand {
 
     fn remove_empty(&self, id: &str) -> ZkResult<()> {
         let Some(lock) = self.nodes.try_lock(id)? else { return Ok(()) };
+        crash_point("empty-node-locked");
         if self.nodes.under(&lock).read(id)?.is_none() {
             info!(self.log, "removing what a lock has left of a node"; "node" => id);
             Nodes::delete(id, lock)?;

@@ -171,6 +171,7 @@ impl Launch {
                 info!(log, "the provider has no room for the node"; "reason" => %error);
                 node.record.set_state(NodeState::Aborted);
                 node.write()?;
+                crash_point("node-aborted");
                 return Ok(LaunchEnd::NoRoom);
             }
             warn!(log, "a launch has failed"; "reason" => %error, "of" => settings.launch_retries, "attempt" => attempt);
@@ -193,6 +194,7 @@ impl Launch {
         warn!(log, "the node cannot be launched"; "label" => &self.label, "reason" => %failed);
         node.record.set_state(NodeState::Failed);
         node.write()?;
+        crash_point("node-failed");
         Ok(LaunchEnd::Failed(None))
     }
 
@@ -324,6 +326,7 @@ impl Launch {
         if let Err(error) = &deleted {
             warn!(log, "an unwanted instance stays at the provider for now"; "id" => external_id, "reason" => %error);
         }
+        crash_point("instance-undone");
         deleted.is_ok()
     }
 }

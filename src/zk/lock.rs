@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
+use nodepool_threads::crash_point;
 use uuid::Uuid;
 
 use super::error::{ZkErrorKind, ZkResult, optional};
@@ -59,6 +60,9 @@ impl Lock {
         let contender = std::mem::take(&mut self.contender);
         let parent = contender.rsplit_once('/').map_or("", |(parent, _)| parent);
         for path in [contender.as_str(), parent, base] {
+            if path == base {
+                crash_point("lock-deleted");
+            }
             match session.delete(path, None) {
                 Err(error) if error.is(ZkErrorKind::NoNode) => {}
                 // Somebody else stands in line.

@@ -59,6 +59,7 @@ impl Handler {
             if let Slot::Here(node) = slot {
                 let (id, version) = node.deallocate()?;
                 self.expect(&id, version);
+                crash_point("node-given-back");
             }
         }
         Ok(())
