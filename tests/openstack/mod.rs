@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod contract;
+mod crashes;
 mod floating;
 mod logins;
 mod original;

@@ -6,6 +6,7 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
+use nodepool_threads::crash_point;
 use slog::{debug, info};
 
 use super::OpenStackNodes;
@@ -48,6 +49,7 @@ impl OpenStackNodes {
             match self.float(call, &source, &port.id, &fixed)? {
                 Floated::Is(floating) => {
                     info!(call.log, "the server gets a floating IP"; "id" => &server.id, "address" => &floating.address);
+                    crash_point("floating-ip-created");
                     let active = self.await_floating(call, &floating)?;
                     add(server, &fixed, &active.address);
                     return Ok(());
