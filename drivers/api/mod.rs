@@ -110,7 +110,7 @@ pub struct ProviderSettings {
     pub name: String,
     /// The name of its driver.
     pub driver: String,
-    /// How many nodes may be launched at once; `None` for no limit.
+    /// How many nodes may be launched at once; `None` for as many as the launcher does by itself.
     pub max_concurrency: Option<u64>,
     /// Which provider is preferred among several that could serve a request: the lower number.
     pub priority: Option<i64>,

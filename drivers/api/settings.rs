@@ -68,7 +68,7 @@ impl ProviderSettings {
                 if count.is_none() {
                     table.error(
                         "max-concurrency",
-                        format!("expected a count, or -1 for no limit, found {limit}"),
+                        format!("expected a count, or -1 for the default, found {limit}"),
                     );
                 }
                 count
@@ -228,7 +228,7 @@ mod tests {
         let (_, problems) = read(section, |table| ProviderSettings::read(table, "fake"));
         let expected = [
             "providers[0].driver: expected a string, found 1",
-            "providers[0].max-concurrency: expected a count, or -1 for no limit, found -2",
+            "providers[0].max-concurrency: expected a count, or -1 for the default, found -2",
             "providers[0].priority: expected a whole number, found 'high'",
         ];
         assert_eq!(problems, expected);

@@ -15,9 +15,9 @@ use super::suggest::did_you_mean;
 
 const DEFAULT_DRIVER: &str = "openstack";
 
-/// What the original has, and this version possibly not.
-const DRIVERS_OF_THE_ORIGINAL: [&str; 9] =
-    ["aws", "azure", "gce", "ibmvpc", "kubernetes", "metastatic", "openshift", "openshiftpods", "static"];
+/// What the original has, and this version does not.
+const DRIVERS_OF_THE_ORIGINAL: [&str; 8] =
+    ["aws", "azure", "gce", "ibmvpc", "kubernetes", "metastatic", "openshift", "openshiftpods"];
 
 /// The providers by name.
 pub(super) type Providers = BTreeMap<String, Arc<dyn ProviderConfig>>;

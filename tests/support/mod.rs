@@ -3,7 +3,8 @@
 //! A test takes a [`Sandbox`] (a directory and a chroot of its own on the ZooKeeper that all tests of this
 //! process share), writes a configuration, starts daemons and looks at ZooKeeper through [`ZkClient`]. The
 //! harness never uses the code it tests: what it knows of the ZooKeeper contract stands here a second time.
-//! Nothing sleeps for a fixed time: every wait is a condition under a deadline, see [`eventually`].
+//! Nothing sleeps and hopes: every wait is a condition under a deadline, see [`eventually`]. Only what must not happen
+//! during an outage, or what dawdles on purpose, takes a fixed time.
 //! Whatever it starts ends with the test process, even when that is killed: see [`leash`].
 #![allow(dead_code, missing_docs, unused_imports)]
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::unwrap_used)]

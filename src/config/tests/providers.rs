@@ -42,7 +42,7 @@ fn driver_defaults_to_openstack_and_is_fake_for_a_name_that_begins_so() {
 }
 
 #[test]
-fn max_concurrency_is_unlimited_by_default() {
+fn max_concurrency_is_left_to_the_launcher_by_default() {
     let number = |keys: &str| provider(keys).settings().max_concurrency;
     assert_eq!(
         [number(""), number("max-concurrency: -1"), number("max-concurrency: 3")],
