@@ -54,6 +54,11 @@ fn what_it_installs_can_be_read_by_those_it_is_for() {
     ] {
         assert!(page(name).contains(says), "{name}: {}", page(name));
     }
+    let readme = machine.ok("cat /usr/share/doc/nodepool/README.md");
+    let links = readme.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let files: Vec<&str> = links.filter(|link| !link.contains("://") && !link.starts_with('#')).collect();
+    assert!(files.contains(&"changelog.gz") && files.contains(&"examples/openstack.yaml"), "{files:?}");
+    machine.ok(&format!("cd /usr/share/doc/nodepool && ls -d {}", files.join(" ")));
     // What a page shows as a logging configuration is one.
     let shown = page("man8/nodepool-builder.8");
     let example =

@@ -19,7 +19,9 @@ fn the_rpm_packages_install_run_and_go() {
         expected.into()
     };
     let expected = [
-        vec!["/usr/bin/nodepool".to_owned(), "/usr/share/licenses/nodepool/LICENSE".to_owned()],
+        ["/usr/bin/nodepool", "/usr/share/licenses/nodepool/LICENSE", "/usr/share/doc/nodepool/CHANGELOG.md"]
+            .map(str::to_owned)
+            .to_vec(),
         of_daemons(&packages[1], BUILDER.name),
         of_daemons(&packages[2], LAUNCHER.name),
     ];
