@@ -107,6 +107,23 @@ pub const LAUNCHER: &[Section] = &[
         ],
     ),
     LOGGING,
+    (
+        "STATUS PAGES",
+        &[&[
+            Paragraph(
+                "At port 8005 of all addresses there is a page for people: what fails, what is being launched, the \
+                 requests and who serves them, what providers, pools and tenants use and may use, and all nodes. \
+                 Besides, there are /node-list, /request-list, /label-list, /image-list, /dib-image-list and \
+                 /image-status (tables, or JSON for whoever accepts that), /ready (200 or 503), /metrics (Prometheus) \
+                 and /threads.",
+            ),
+            Paragraph(
+                "In the configuration webapp says where: port, listen_address; with --no-webapp there are none. / and \
+                 /threads are shown under an address or the host name of the machine only; allowed-hosts lists other \
+                 names, as those of proxies.",
+            ),
+        ]],
+    ),
     ("ENVIRONMENT", &[ENVIRONMENT]),
     FILES,
     EXIT,
@@ -198,6 +215,15 @@ const ENVIRONMENT: &[Piece] = &[
         "Where metrics are sent to, by UDP; nowhere without a host. The port is 8125 if it is left out.",
     ),
     Term("NODEPOOL_*", "Stand for %(NODEPOOL_*) in the configuration."),
+    Term(
+        "OS_CLIENT_CONFIG_FILE, OS_CLIENT_SECURE_FILE",
+        "The clouds.yaml of OpenStack and its secure.yaml. Otherwise they are looked for in the directory that the \
+         daemon was started in, in $XDG_CONFIG_HOME/openstack, ~/.config/openstack, /etc/xdg/openstack and /etc/openstack.",
+    ),
+    Term(
+        "https_proxy, http_proxy, all_proxy, no_proxy",
+        "The proxies on the way to OpenStack, and the names and domains that are reached without one.",
+    ),
 ];
 
 const FILES: Section = (

@@ -40,6 +40,9 @@ fn what_it_installs_can_be_read_by_those_it_is_for() {
         ("man8/nodepool-builder.8", "/usr/share/doc/nodepool/examples"),
         ("man8/nodepool-launcher.8", "/etc/default/nodepool-launcher"),
         ("man8/nodepool-launcher.8", "nodepool(1), nodepool-builder(8)"),
+        ("man8/nodepool-launcher.8", "port 8005"),
+        ("man8/nodepool-builder.8", "OS_CLIENT_CONFIG_FILE"),
+        ("man8/nodepool-launcher.8", "OS_CLIENT_CONFIG_FILE"),
         ("man1/nodepool.1", "[--debug] COMMAND ..."),
         ("man1/nodepool.1", "nodepool-image-build(1)"),
         (
