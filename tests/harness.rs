@@ -13,7 +13,7 @@ use crate::support::openstack::{self, Gate, Service};
 use crate::support::original::install;
 use crate::support::tls::Flaw;
 use crate::support::{
-    Ensemble, Header, Network, OpenStack, Options, Sandbox, Signal, Transport, ZkClient, ZooKeeper,
+    Ensemble, Header, Network, OpenStack, Options, Sandbox, Signal, Transport, ZkClient, ZooKeeper, again,
     eventually, shared,
 };
 
@@ -212,12 +212,7 @@ fn holds_services_of_openstack() {
 
 /// Runs one of the tests above. Answers it with what it holds: a process and a name.
 fn holder(test: &str) -> (Child, u32, String) {
-    let mut holder = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", test, "--nocapture"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut holder = again(test).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(holder.stdout.take().unwrap()).lines();
     let told = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("holds ").map(str::to_owned));
     let told = told.expect("what the holder holds");

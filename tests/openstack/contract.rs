@@ -1,7 +1,6 @@
 //! The contract that all drivers keep, on real services.
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 use nodepool_drivers::api::contract::{Subject, check};
@@ -9,18 +8,15 @@ use nodepool_drivers::api::{Images, Nodes, Problems, Provider, Table, Value as S
 use serde_json::{Value, json};
 use slog::{Discard, Logger, o};
 
-use crate::support::{openstack, scratch_dir};
+use crate::support::{again, openstack, passes, scratch_dir};
 
 /// Runs a test of this folder in a process of its own, and returns what it prints: the driver finds `clouds.yaml` by the
 /// environment, which a process with threads cannot change for itself.
 #[track_caller]
 pub(super) fn check_with(clouds: &Path, test: &str) -> String {
-    let mut process = Command::new(std::env::current_exe().unwrap());
-    process.args(["--ignored", "--exact", &format!("openstack::{test}"), "--nocapture"]);
-    let output = process.env("OS_CLIENT_CONFIG_FILE", clouds).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
-    text.into_owned()
+    let mut process = again(&format!("openstack::{test}"));
+    process.env("OS_CLIENT_CONFIG_FILE", clouds);
+    passes(process)
 }
 
 #[test]

@@ -9,6 +9,7 @@
 #![allow(dead_code, missing_docs, unused_imports)]
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::unwrap_used)]
 
+mod again;
 mod client;
 mod daemon;
 mod ensemble;
@@ -28,6 +29,7 @@ mod wait;
 mod zk_client;
 mod zookeeper;
 
+pub use again::{again, passes};
 pub use client::{CLIENT_LIMIT, Outcome};
 pub use daemon::Daemon;
 pub use ensemble::Ensemble;

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use nodepool::zk::{Images, Session, SessionThread};
 
 use super::{SOON, T, at, config, connect};
 use crate::support::tls::CertFiles;
-use crate::support::{Daemon, Original, Sandbox, eventually, shared, within};
+use crate::support::{Daemon, Original, Sandbox, again, eventually, shared, within};
 
 /// Python's start, and a share for everybody, on a machine that is busy with other tests.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -133,8 +132,7 @@ fn holds_a_lock() {
 fn the_lock_of_one_of_ours_that_was_killed_is_kazoos_once_its_session_is_over() {
     let sandbox = Sandbox::new("zk::kazoo::ours-killed");
     let CertFiles { cert, key, ca } = shared().pki().client();
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--ignored", "--exact", "zk::kazoo::holds_a_lock", "--nocapture"]);
+    let mut command = again("zk::kazoo::holds_a_lock");
     command.env("CERT", cert).env("KEY", key).env("CA", ca);
     command.env("PORT", shared().tls_port().to_string()).env("CHROOT", sandbox.chroot());
     let ours = sandbox.spawn(&command);

@@ -1,12 +1,10 @@
 //! What is left after many connections. Counted in a process of its own, where no other test runs.
 
-use std::process::Command;
-
 use nodepool::zk::{Lock, TreeCache};
 
 use super::proxy::{Mode as Net, Proxy};
 use super::{SOON, config, connect, log};
-use crate::support::{eventually, shared};
+use crate::support::{again, eventually, passes, shared};
 
 fn entries(dir: &str) -> usize {
     std::fs::read_dir(dir).unwrap().count()
@@ -56,11 +54,6 @@ fn reconnects_and_counts() {
 
 #[test]
 fn reconnecting_leaves_no_threads_and_no_descriptors() {
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "zk::leaks::reconnects_and_counts", "--nocapture", "--test-threads=1"])
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stdout));
+    let text = passes(again("zk::leaks::reconnects_and_counts"));
     eprintln!("{}", text.lines().rfind(|line| line.contains("connections")).unwrap_or_default());
 }

@@ -12,7 +12,7 @@ use nodepool::zk::Lock;
 
 use super::proxy::{Mode as Net, Proxy};
 use super::{SOON, T, at, config, connect};
-use crate::support::{Options, Sandbox, ZooKeeper, shared};
+use crate::support::{Options, Sandbox, ZooKeeper, again, passes, shared};
 
 /// What the process of its own finds its file of names by.
 const HOSTS: &str = "NODEPOOL_TEST_HOSTS";
@@ -41,12 +41,9 @@ fn with_own_hosts(test: &str) {
     let mut command = Command::new("unshare");
     // Mounts are private there by default.
     command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]).arg(&hosts);
-    command.arg(std::env::current_exe().unwrap());
-    command.args(["--ignored", "--exact", &format!("zk::names::{test}"), "--nocapture", "--test-threads=1"]);
-    let output = command.env(HOSTS, &hosts).output().unwrap();
-    let text =
-        format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    let again = again(&format!("zk::names::{test}"));
+    command.arg(again.get_program()).args(again.get_args()).env(HOSTS, &hosts);
+    let text = passes(command);
     text.lines().filter(|line| line.contains("FIGURE")).for_each(|line| eprintln!("{line}"));
 }
 
