@@ -45,7 +45,7 @@ impl HostName {
             drop(tell);
         })?;
         // The system's resolver knows no deadline. It holds nothing, so nobody waits for its end.
-        std::mem::forget(resolver);
+        resolver.detach();
         Ok(Self { name, full, answered, patience: Instant::now() + limit })
     }
 

@@ -68,7 +68,7 @@ impl Stats {
         let log = log.clone();
         let thread = spawn("statsd", "metrics", move || send_all(&target, &hostname, &batches, &log));
         // It may wait for the system's resolver, which knows no deadline. It holds nothing: nobody waits for its end.
-        std::mem::forget(thread.map_err(|error| format!("cannot start a thread: {error}"))?);
+        thread.map_err(|error| format!("cannot start a thread: {error}"))?.detach();
         Ok(Self(Some(sender)))
     }
 

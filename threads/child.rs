@@ -117,7 +117,9 @@ impl ChildGroup {
         let patience = if self.waiter.is_some() { KILL_LIMIT } else { Duration::ZERO };
         let deadline = Instant::now() + patience;
         if self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
-            std::mem::forget(self.waiter.take());
+            if let Some(waiter) = self.waiter.take() {
+                waiter.detach();
+            }
             let why = killed.err().map_or("it does not end".to_owned(), |error| error.to_string());
             let what = format!("cannot end the process {} and what it has started: {why}", self.id());
             self.survivors = Some(what.clone());

@@ -105,14 +105,9 @@ impl Pending {
 
 impl Drop for Resolver {
     fn drop(&mut self) {
-        for pending in self
-            .pending
-            .lock()
-            .drain(..)
-            .filter(|pending| !pending.thread.ended_by(std::time::Instant::now()))
-        {
+        for pending in self.pending.lock().drain(..) {
             // It holds nothing and ends by itself; whoever stops must not wait for a name server.
-            std::mem::forget(pending.thread);
+            pending.thread.detach();
         }
     }
 }

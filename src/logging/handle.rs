@@ -156,7 +156,7 @@ impl Drop for Writers {
         for thread in self.threads.drain(..) {
             if !thread.ended_by(deadline) {
                 // It sits in a write that does not end. The process ends all the same, and must not wait.
-                std::mem::forget(thread);
+                thread.detach();
             }
         }
     }
