@@ -12,6 +12,7 @@ mod leftovers;
 mod locks;
 mod memory;
 mod patient_socket;
+mod pauses;
 mod pool;
 mod privileges;
 mod proc_stat;
@@ -31,6 +32,7 @@ pub use leftovers::{Leftovers, Mark};
 pub use locks::{Condvar, Cycle, Link, LockId, LockInfo, LockUser, Mutex, MutexGuard, deadlocks, locks};
 pub use memory::{give_memory_back, trim_memory};
 pub use patient_socket::PatientSocket;
+pub use pauses::Pauses;
 pub use pool::{Finished, Job, Panicked, Pool};
 pub use privileges::{
     Account, change_environment, close_inherited_files, default_signals, group_named, no_core_dumps,

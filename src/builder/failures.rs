@@ -2,13 +2,18 @@
 //! same moment as everybody else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use nodepool_threads::Pauses;
 
 /// How long a failure is remembered that was not repeated: longer than any pause and any build.
 const MEMORY: f64 = 2.0 * 24.0 * 3600.0;
 /// The same of a clean-up, which takes no longer than its longest pause, and which another builder may have done.
 const MEMORY_OF_CLEANUP: f64 = 3600.0;
-/// How long the longest pause is after an attempt that was not needed, and how long it is remembered.
-const LONGEST_DELAY: f64 = 30.0;
+/// The pauses after attempts that were not needed.
+const DELAYS: Pauses = Pauses { first: Duration::from_millis(250), longest: Duration::from_secs(30) };
+/// How long such an attempt is remembered.
+const MEMORY_OF_DELAY: f64 = 30.0;
 
 /// What can fail again and again.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,13 +36,14 @@ impl Attempt {
         Self::Build(image.to_owned(), request.map(|made| ((made * 1000.0).round() as u64, renewed)))
     }
 
-    /// The pause after the first failure, and the longest one, in seconds.
-    fn pauses(&self) -> (f64, f64) {
-        match self {
+    /// The pauses after failures.
+    fn pauses(&self) -> Pauses {
+        let (first, longest) = match self {
             // As often as the original looks for work; a build that fails is expensive.
-            Self::Build(..) => (10.0, 1800.0),
-            Self::Upload(..) | Self::Clean(_) | Self::Open(_) => (1.0, 600.0),
-        }
+            Self::Build(..) => (10, 1800),
+            Self::Upload(..) | Self::Clean(_) | Self::Open(_) => (1, 600),
+        };
+        Pauses { first: Duration::from_secs(first), longest: Duration::from_secs(longest) }
     }
 
     /// The image that it belongs to, if it belongs to one.
@@ -80,9 +86,8 @@ struct Failure {
 impl Failures {
     /// Notes a failure at `now` and returns the pause before the next attempt in seconds.
     pub fn failed(&mut self, attempt: Attempt, now: f64) -> f64 {
-        let (first, longest) = attempt.pauses();
         let failed = self.0.get(&attempt).map_or(0, |failure| failure.failed);
-        let pause = growing(first, failed, longest) * (0.75 + fastrand::f64() / 2.0);
+        let pause = attempt.pauses().jittered(failed).as_secs_f64();
         let held = self.0.get(&attempt).map_or(now, |failure| failure.not_before);
         let not_before = held.max(now + pause);
         let failure = Failure { failed: failed.saturating_add(1), in_vain: 0, not_before };
@@ -102,10 +107,10 @@ impl Failures {
     pub fn put_off(&mut self, attempt: Attempt, now: f64) {
         let fresh = Failure { failed: 0, in_vain: 0, not_before: now };
         let failure = self.0.entry(attempt).or_insert(fresh);
-        if now > failure.not_before + LONGEST_DELAY {
+        if now > failure.not_before + MEMORY_OF_DELAY {
             failure.in_vain = 0;
         }
-        failure.not_before = failure.not_before.max(now + growing(0.25, failure.in_vain, LONGEST_DELAY));
+        failure.not_before = failure.not_before.max(now + DELAYS.after(failure.in_vain).as_secs_f64());
         failure.in_vain = failure.in_vain.saturating_add(1);
     }
 
@@ -149,7 +154,7 @@ impl Failures {
     pub fn forget_old(&mut self, now: f64) {
         self.0.retain(|attempt, failure| {
             let memory = match attempt {
-                _ if failure.failed == 0 => LONGEST_DELAY,
+                _ if failure.failed == 0 => MEMORY_OF_DELAY,
                 Attempt::Clean(_) => MEMORY_OF_CLEANUP,
                 Attempt::Build(..) | Attempt::Upload(..) | Attempt::Open(_) => MEMORY,
             };
@@ -172,11 +177,6 @@ impl Failures {
     pub fn not_before(&self, attempt: &Attempt) -> Option<f64> {
         self.0.get(attempt).map(|failure| failure.not_before)
     }
-}
-
-/// A pause that doubles each time.
-fn growing(first: f64, times: u32, longest: f64) -> f64 {
-    (first * 2f64.powi(times.min(30) as i32)).min(longest)
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use nodepool_threads::Pauses;
+
 use super::errands::What;
 
-/// The pause after a repeated errand before it may be ordered again, and the longest, which is reached by doubling.
-const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(60)];
+/// The pauses after a repeated errand before it may be ordered again.
+const PAUSES: Pauses = Pauses { first: Duration::from_millis(100), longest: Duration::from_secs(60) };
 /// How long after its pause an errand that was not ordered again is forgotten.
 const SETTLED: Duration = Duration::from_secs(10);
 
@@ -56,9 +58,8 @@ impl ErrandQueue {
         if !self.busy.remove(what) || !what.is_repeated() {
             return;
         }
-        let [first, longest] = PAUSES;
         let done = self.done.entry(what.clone()).or_insert(Done { times: 0, until: now });
-        done.until = now + first.saturating_mul(1 << done.times.min(16)).min(longest);
+        done.until = now + PAUSES.after(done.times);
         done.times += 1;
     }
 
@@ -81,7 +82,7 @@ mod tests {
     #[test]
     fn an_errand_is_done_once_at_a_time_and_later_again() {
         let (mut queue, now) = (ErrandQueue::default(), Instant::now());
-        let [first, longest] = PAUSES;
+        let Pauses { first, longest } = PAUSES;
         let what = What::Deallocate("1".to_owned());
         queue.order(what.clone(), now);
         queue.order(what.clone(), now);
@@ -109,7 +110,7 @@ mod tests {
     #[test]
     fn what_has_not_been_ordered_for_a_while_has_no_long_pause() {
         let (mut queue, mut now) = (ErrandQueue::default(), Instant::now());
-        let [first, _] = PAUSES;
+        let first = PAUSES.first;
         let (what, other) = (What::Collect("1".to_owned()), What::Collect("2".to_owned()));
         for _ in 0..5 {
             queue.order(what.clone(), now);

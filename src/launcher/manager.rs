@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use nodepool_drivers::api::ProviderConfig;
-use nodepool_threads::{Finished, Pool, activity, activity_within, trim_memory};
+use nodepool_threads::{Finished, Pauses, Pool, activity, activity_within, trim_memory};
 use slog::{Logger, error, info, o, warn};
 use uuid::Uuid;
 
@@ -44,8 +44,8 @@ const DECIDING: Duration = Duration::from_secs(1);
 const ROUND: Duration = Duration::from_secs(60);
 /// How often locks of old requests are looked for: each has to be asked for its age.
 const SWEEP_ROUND: Duration = Duration::from_secs(3600);
-/// How long to wait after a label's request for stock has failed: first, and after many in a row.
-const STOCK_PAUSE: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(80)];
+/// How long to wait after a label's requests for stock have failed.
+const STOCK_PAUSES: Pauses = Pauses { first: Duration::from_secs(10), longest: Duration::from_secs(80) };
 /// How long to wait before a provider that could not be opened is tried again.
 const OPEN_PAUSE: Duration = Duration::from_secs(10);
 /// How often the statistics of the fleet are sent.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
-use nodepool_threads::{Finished, Pool, StopSource, Thread, activity_within, spawn};
+use nodepool_threads::{Finished, Pauses, Pool, StopSource, Thread, activity_within, spawn};
 use slog::{Logger, debug, error, info, warn};
 
 use inbox::{Event, Inbox};
@@ -56,8 +56,8 @@ const OTHERS: Duration = Duration::from_secs(1);
 const REMEMBERED: Duration = Duration::from_secs(60);
 /// How long to wait after the provider had no room although its limits have.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
-/// The first pause after a node could not be deleted, and the longest.
-const DELETE_PAUSE: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(60)];
+/// The pauses after a node could not be deleted.
+const DELETE_PAUSES: Pauses = Pauses { first: Duration::from_secs(5), longest: Duration::from_secs(60) };
 /// How long cancelled work may take to come back when the daemon stops.
 const STOP_LIMIT: Duration = Duration::from_secs(7);
 

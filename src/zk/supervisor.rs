@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
-use nodepool_threads::{StopToken, activity, activity_within};
+use nodepool_threads::{Pauses, StopToken, activity, activity_within};
 use slog::{debug, info, warn};
 
 use super::client::Client;
@@ -16,8 +16,9 @@ use super::shared::Shared;
 use super::status::Connection;
 use crate::config::ZooKeeperConfig;
 
-/// The longest pause between two rounds over all servers.
-const MAX_PAUSE: Duration = Duration::from_secs(1);
+/// The pauses after rounds over all servers that have failed, with jitter, so that the clients of a restarted ensemble
+/// do not come all at once.
+const PAUSES: Pauses = Pauses { first: Duration::from_millis(50), longest: Duration::from_secs(1) };
 /// A connection that ends earlier than this counts as a failed attempt.
 const SHORT: Duration = Duration::from_secs(1);
 
@@ -66,7 +67,7 @@ impl Supervisor {
                 }
             }
             // A round that has waited for a silent server was pause enough.
-            let pause = pause(failures).saturating_sub(begin.elapsed());
+            let pause = PAUSES.jittered(failures).saturating_sub(begin.elapsed());
             if failures > 0 && stop.wait(pause).is_err() {
                 return;
             }
@@ -166,11 +167,4 @@ impl Supervisor {
             }
         }
     }
-}
-
-/// The pause after a round over all servers has failed: longer each time, and random, so that the clients
-/// of a restarted ensemble do not come all at once.
-fn pause(failures: u32) -> Duration {
-    let limit = Duration::from_millis(50).saturating_mul(1 << failures.min(6)).min(MAX_PAUSE);
-    limit.mul_f64(0.5 + fastrand::f64() / 2.0)
 }

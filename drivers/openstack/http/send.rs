@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use nodepool_threads::StopToken;
+use nodepool_threads::{Pauses, StopToken};
 use slog::{Logger, debug, info};
 
 use super::client::{Client, Failed, Origin};
@@ -11,9 +11,8 @@ use crate::api::{CallContext, Error, ErrorKind};
 
 /// How often a request is made again.
 const MOST_REPEATS: u32 = 5;
-/// The first pause before that; each one is twice as long as the one before.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+/// The pauses before that.
+const PAUSES: Pauses = Pauses { first: Duration::from_millis(500), longest: Duration::from_secs(20) };
 /// A server that asks for more patience than this is told to the caller.
 const MOST_PATIENCE: Duration = Duration::from_secs(120);
 /// How long one request with its answer may take, but for those that carry a file.
@@ -53,7 +52,7 @@ impl Client {
                 Err(Failed::Interrupted(_) | Failed::Source(_)) => false,
             };
             let asked_for = answer.as_ref().ok().and_then(retry_after);
-            let pause = asked_for.unwrap_or_else(|| pause_before(repeats));
+            let pause = asked_for.unwrap_or_else(|| PAUSES.jittered(repeats));
             let in_time = call
                 .stop
                 .deadline()
@@ -180,12 +179,6 @@ fn absolute(url: &str, to: &str) -> Option<String> {
     let path_at = url.find("://").map(|at| at + 3)?;
     let end = url[path_at..].find('/').map_or(url.len(), |at| path_at + at);
     to.starts_with('/').then(|| format!("{}{to}", &url[..end]))
-}
-
-/// A pause that is longer after each failure, and not the same for everybody.
-fn pause_before(repeats: u32) -> Duration {
-    let whole = FIRST_PAUSE.saturating_mul(1 << repeats.min(16)).min(LONGEST_PAUSE);
-    whole.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
 /// How long the server wants to be left alone: in seconds, or until a time.

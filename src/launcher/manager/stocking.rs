@@ -151,8 +151,7 @@ impl Own {
             return;
         }
         let failures = self.stock_failures.entry(label.to_owned()).or_default();
-        let [first, longest] = STOCK_PAUSE;
-        let pause = first.saturating_mul(1 << (*failures).min(8)).min(longest);
+        let pause = STOCK_PAUSES.after(*failures);
         *failures += 1;
         self.stock_pauses.insert(label.to_owned(), Instant::now() + pause);
     }

@@ -109,14 +109,11 @@ impl Worker {
                 _ = self.put_off.insert(node, (Instant::now() + OTHERS, 0))
             }
             Ok(Deleted::Failed) => {
-                let [first, longest] = DELETE_PAUSE;
-                let pause = first.saturating_mul(1 << again.min(5)).min(longest);
-                self.put_off.insert(node, (Instant::now() + pause, again + 1));
+                self.put_off.insert(node, (Instant::now() + DELETE_PAUSES.after(again), again + 1));
             }
             Err(panicked) => {
                 error!(self.log, "a deletion has panicked; this is a bug"; "node" => &node, "panic" => panicked.0);
-                let [_, longest] = DELETE_PAUSE;
-                self.put_off.insert(node, (Instant::now() + longest, again + 1));
+                self.put_off.insert(node, (Instant::now() + DELETE_PAUSES.longest, again + 1));
             }
         }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, at, never, select};
 use nodepool_drivers::api::{Machine, MachineId};
-use nodepool_threads::{Finished, Mutex, Panicked, Pool, activity_within};
+use nodepool_threads::{Finished, Mutex, Panicked, Pauses, Pool, activity_within};
 use slog::{Logger, debug, error, info, warn};
 
 use super::job::{Outcome, SILENT, StandingJob, Unusable, Work};
@@ -24,9 +24,8 @@ const LOOKERS: usize = 14;
 const PLANNING: Duration = Duration::from_secs(1);
 /// For how long a look at a machine is enough to make nodes of it: all of them are made after one.
 const FRESH: Duration = Duration::from_secs(10);
-/// The pause after the first look in vain, which doubles from one to the next. A machine may be rebooted by its job.
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(120);
+/// The pauses after looks in vain. A machine may be rebooted by its job.
+const PAUSES: Pauses = Pauses { first: Duration::from_secs(5), longest: Duration::from_secs(120) };
 /// How long the copy of the tree may take to have what a job has written, in the worst case.
 const LAG: Duration = Duration::from_secs(5);
 /// The pause before the same is tried again that somebody else was in the way of, or ZooKeeper.
@@ -236,7 +235,7 @@ impl Working {
             (_, Ok(Outcome::Stopped)) => {}
             (_, Err(Panicked(message))) => {
                 error!(self.log, "a job for a machine has panicked: {message}"; "what" => ?subject);
-                self.later.insert(subject, now + LONGEST_PAUSE);
+                self.later.insert(subject, now + PAUSES.longest);
             }
         }
     }
@@ -301,10 +300,9 @@ impl Working {
     }
 
     fn dead(&mut self, id: MachineId, failures: u32, now: Instant) {
-        let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(8)).min(LONGEST_PAUSE);
         // Machines that went together do not have to be looked at together for ever.
-        let pause = pause.mul_f64(0.9 + 0.2 * fastrand::f64());
-        self.sights.insert(id, Sight::Dead { failures: failures + 1, again_at: now + pause });
+        let again_at = now + PAUSES.jittered(failures);
+        self.sights.insert(id, Sight::Dead { failures: failures + 1, again_at });
     }
 
     /// How often in a row a machine did not answer.
