@@ -6,9 +6,10 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::poll::poll_until;
 
 /// The daemon's side of its start: it must say how it went. Dropped without a word, the start has failed.
 #[derive(Debug)]
@@ -61,14 +62,8 @@ fn report_within(limit: Duration, mut pipe: File) -> io::Result<Option<String>> 
     let deadline = Instant::now() + limit;
     let mut report = Vec::new();
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        // invariant: the limits of this program fit into the kernel's type.
-        let left = Timespec::try_from(left).unwrap_or_default();
-        match poll(&mut [PollFd::new(&pipe, PollFlags::IN)], Some(&left)) {
-            Ok(0) => return Ok(None),
-            Ok(_) => {}
-            Err(Errno::INTR) => continue,
-            Err(error) => return Err(error.into()),
+        if !poll_until(&mut [PollFd::new(&pipe, PollFlags::IN)], Some(deadline))? {
+            return Ok(None);
         }
         let mut bytes = [0; 4096];
         match pipe.read(&mut bytes)? {

@@ -13,6 +13,7 @@ mod locks;
 mod memory;
 mod patient_socket;
 mod pauses;
+mod poll;
 mod pool;
 mod privileges;
 mod proc_stat;
@@ -33,6 +34,7 @@ pub use locks::{Condvar, Cycle, Link, LockId, LockInfo, LockUser, Mutex, MutexGu
 pub use memory::{give_memory_back, trim_memory};
 pub use patient_socket::PatientSocket;
 pub use pauses::Pauses;
+pub use poll::{poll_for_a_moment, poll_until};
 pub use pool::{Finished, Job, Panicked, Pool};
 pub use privileges::{
     Account, change_environment, close_inherited_files, default_signals, group_named, no_core_dumps,

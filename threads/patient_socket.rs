@@ -3,16 +3,14 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
 
+use crate::poll::poll_for_a_moment;
 use crate::stop::{Interrupted, StopToken};
-
-/// How long a stop may go unnoticed: a token cannot be polled together with a socket.
-const SLICE: Duration = Duration::from_millis(100);
 
 /// A connected socket that does not block by itself. A read or write fails with [`io::ErrorKind::TimedOut`] when
 /// the limit has passed, and with another kind when the program stops.
@@ -93,15 +91,8 @@ fn wait(socket: &impl AsFd, interest: PollFlags, until: &StopToken) -> io::Resul
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"));
             }
         }
-        let left = until.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        // Rounded up: a wait that ends a little early would only be repeated.
-        let slice = left.unwrap_or(SLICE).min(SLICE) + Duration::from_millis(1);
-        let slice = Timespec::try_from(slice).map_err(io::Error::other)?;
-        let mut waited = [PollFd::new(socket, interest)];
-        match poll(&mut waited, Some(&slice)) {
-            Ok(0) | Err(Errno::INTR) => {}
-            Ok(_) => return Ok(()),
-            Err(error) => return Err(error.into()),
+        if poll_for_a_moment(socket, interest, until.deadline())? {
+            return Ok(());
         }
     }
 }

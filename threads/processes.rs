@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 
+use crate::poll::poll_until;
 use crate::proc_stat;
 
 /// All processes but this one.
@@ -65,13 +66,7 @@ impl Process {
 
     /// Waits for at most `limit`; whether it has ended.
     pub(crate) fn wait_for_end(&self, limit: Duration) -> bool {
-        let limit = Timespec::try_from(limit).unwrap_or_default();
-        let mut waited = [PollFd::new(&self.descriptor, PollFlags::IN)];
-        loop {
-            match poll(&mut waited, Some(&limit)) {
-                Err(rustix::io::Errno::INTR) => {}
-                ready => return ready.is_ok_and(|count| count > 0),
-            }
-        }
+        let until = Instant::now() + limit;
+        poll_until(&mut [PollFd::new(&self.descriptor, PollFlags::IN)], Some(until)).unwrap_or(false)
     }
 }

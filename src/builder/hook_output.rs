@@ -5,8 +5,8 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use nodepool_threads::{Thread, Waker, activity, spawn};
-use rustix::event::{PollFd, PollFlags, poll};
+use nodepool_threads::{Thread, Waker, activity, poll_until, spawn};
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::{Errno, read};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -54,10 +54,8 @@ fn listen(from: &OwnedFd, ended: &Waker) -> Said {
     let mut buffer = vec![0; KEPT];
     loop {
         let mut waited = [PollFd::new(from, PollFlags::IN), PollFd::new(ended, PollFlags::IN)];
-        match poll(&mut waited, None) {
-            Err(Errno::INTR) => continue,
-            Err(_) => return said,
-            Ok(_) => {}
+        if poll_until(&mut waited, None).is_err() {
+            return said;
         }
         let over = !waited[1].revents().is_empty();
         match read(from, &mut buffer) {

@@ -11,9 +11,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Select, Sender};
-use nodepool_threads::{StopSource, StopToken, Thread, Waker, activity_within, spawn};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use nodepool_threads::{StopSource, StopToken, Thread, Waker, activity_within, poll_until, spawn};
+use rustix::event::{PollFd, PollFlags};
 use slog::Logger;
 
 use super::Loaded;
@@ -163,10 +162,8 @@ impl Watcher {
     fn wait(&self, time: Duration) {
         let mut sources = vec![PollFd::new(&self.waker, PollFlags::IN)];
         sources.extend(self.directories.events().map(|fd| PollFd::new(fd, PollFlags::IN)));
-        let limit = Timespec::try_from(time).ok();
-        match poll(&mut sources, limit.as_ref()) {
+        match poll_until(&mut sources, Instant::now().checked_add(time)) {
             Ok(_) => self.directories.drain(),
-            Err(Errno::INTR) => {}
             // Out of memory, perhaps; not to be tried again at once.
             Err(_) => drop(self.stop.wait(time)),
         }

@@ -3,8 +3,10 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use nodepool_threads::poll_until;
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
 use super::line::Line;
@@ -12,7 +14,7 @@ use super::settings::Stream;
 use super::writer::Sink;
 
 /// How long a stream may take nothing before that counts as a failure, to be tried again.
-const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// A pipe that can be written to takes as much at once.
 const PIECE: usize = 4096;
@@ -68,13 +70,9 @@ fn write(out: BorrowedFd<'_>, bytes: &[u8], written: &mut usize) -> io::Result<(
 
 /// Waits until something can be written. A failure is left to the write.
 pub(super) fn wait(out: BorrowedFd<'_>) -> io::Result<()> {
-    loop {
-        match poll(&mut [PollFd::new(&out, PollFlags::OUT)], Some(&PATIENCE)) {
-            Ok(0) => return Err(io::Error::new(io::ErrorKind::WouldBlock, "nobody reads it")),
-            // Ready, or broken: then the write says how.
-            Ok(_) => return Ok(()),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+    // Ready, or broken: then the write says how.
+    if poll_until(&mut [PollFd::new(&out, PollFlags::OUT)], Some(Instant::now() + PATIENCE))? {
+        return Ok(());
     }
+    Err(io::Error::new(io::ErrorKind::WouldBlock, "nobody reads it"))
 }

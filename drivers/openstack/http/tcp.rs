@@ -9,9 +9,8 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use nodepool_threads::{PatientSocket, Resolver, Unresolved};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use nodepool_threads::{PatientSocket, Resolver, Unresolved, poll_for_a_moment};
+use rustix::event::PollFlags;
 use rustix::net::sockopt;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{self, ResolvedSocketAddrs};
@@ -22,8 +21,6 @@ use ureq::{Error, config::Config};
 
 use super::limits::{Ended, Limits, current};
 
-/// How long a stop may go unnoticed.
-const SLICE: Duration = Duration::from_millis(100);
 /// How long a server that has said something may refuse to hear more before that counts as its answer.
 const ANSWERED_EARLY: Duration = Duration::from_secs(2);
 
@@ -71,22 +68,6 @@ fn connect_to(address: SocketAddr, patience: Duration, limits: &Limits) -> io::R
     Ok(socket)
 }
 
-/// Waits for a moment, and no longer than until `limit`, and returns what the socket is ready for.
-fn wait(
-    socket: &impl std::os::fd::AsFd,
-    interest: PollFlags,
-    limit: Instant,
-    limits: &Limits,
-) -> io::Result<PollFlags> {
-    limits.stop.check().map_err(Ended::from)?;
-    let slice = SLICE.min(limit.saturating_duration_since(Instant::now()));
-    let mut waited = [PollFd::new(socket, interest)];
-    match poll(&mut waited, Timespec::try_from(slice).ok().as_ref()) {
-        Ok(_) | Err(Errno::INTR) => Ok(waited[0].revents()),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// A connection.
 pub(super) struct TcpTransport {
     socket: TcpStream,
@@ -123,8 +104,7 @@ impl Transport for TcpTransport {
                 Err(error) => return Err(error.into()),
             }
             let limit = moved + limits.idle;
-            let ready = wait(&self.socket, PollFlags::OUT, limit, &limits)?;
-            if !ready.is_empty() {
+            if poll_for_a_moment(&self.socket, PollFlags::OUT, Some(limit))? {
                 continue;
             }
             if Instant::now() >= limit {
@@ -156,7 +136,7 @@ impl Transport for TcpTransport {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error.into()),
             }
-            if wait(&self.socket, PollFlags::IN, limit, &limits)?.is_empty() && Instant::now() >= limit {
+            if !poll_for_a_moment(&self.socket, PollFlags::IN, Some(limit))? && Instant::now() >= limit {
                 return Err(io::Error::from(Ended::Idle(limits.idle)).into());
             }
         }

@@ -5,10 +5,11 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use nodepool_threads::poll_until;
 use rustix::event::{PollFd, PollFlags};
 
 use super::frames::{self, FrameBuffer, Identity};
-use super::{Control, peer, wait};
+use super::{Control, peer};
 
 /// How long a connection may take for its part of the handshake. The client's is there at once.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(1);
@@ -27,7 +28,7 @@ pub(super) fn accept(
     let deadline = Instant::now() + identity.timeout;
     while Instant::now() < deadline {
         let woken = PollFd::new(&control.waker, PollFlags::IN);
-        wait(&mut [woken.clone(), PollFd::new(listener, PollFlags::IN)], deadline)?;
+        poll_until(&mut [woken.clone(), PollFd::new(listener, PollFlags::IN)], Some(deadline))?;
         control.waker.drain();
         if control.end.load(Ordering::SeqCst) {
             return Ok(None);
@@ -41,7 +42,7 @@ pub(super) fn accept(
             Ok(_stranger) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             // No descriptor is left, say. Trying again at once would only burn the processor.
-            Err(_) => wait(&mut [woken], Instant::now() + Duration::from_millis(100))?,
+            Err(_) => _ = poll_until(&mut [woken], Some(Instant::now() + Duration::from_millis(100)))?,
         }
     }
     Err(io::Error::new(io::ErrorKind::TimedOut, "the client did not connect"))

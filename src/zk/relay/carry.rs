@@ -7,14 +7,14 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use nodepool_threads::activity;
+use nodepool_threads::{activity, poll_until};
 use rustix::event::{PollFd, PollFlags};
 
 use super::frames::{
     self, CLOSE_SESSION, CONNECTION_LOSS, CREATE, EVENT_XID, FrameBuffer, PING, PING_XID, RequestHead,
 };
 use super::stream::Stream;
-use super::{Control, Upstream, wait};
+use super::{Control, Upstream};
 
 /// Bytes that may wait in one direction before the relay stops reading the other end.
 const BACKLOG: usize = 4 << 20;
@@ -112,7 +112,7 @@ impl<'a> Carrier<'a> {
             let write = !self.to_server.is_empty() || server.wants_write();
             descriptors.push(PollFd::new(server, interest(self.to_client.len() < BACKLOG, write)));
         }
-        wait(&mut descriptors, deadline)?;
+        poll_until(&mut descriptors, Some(deadline))?;
         let ready =
             |at: usize| descriptors.get(at).is_some_and(|descriptor| !descriptor.revents().is_empty());
         if ready(0) {

@@ -23,11 +23,10 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use nodepool_threads::{Mutex, Thread, Waker, activity, spawn};
-use rustix::event::{PollFd, Timespec, poll};
 
 use carry::Carrier;
 pub(super) use frames::{Identity, NUMBER_ONLY};
@@ -141,16 +140,5 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.control.end.store(true, Ordering::SeqCst);
         self.control.waker.wake();
-    }
-}
-
-/// Waits until one of the descriptors is ready, or until `until`.
-fn wait(descriptors: &mut [PollFd<'_>], until: Instant) -> io::Result<()> {
-    let left = until.saturating_duration_since(Instant::now());
-    // Rounded up: a wait that ends a little early would only be repeated.
-    let left = Timespec::try_from(left + Duration::from_millis(1)).map_err(io::Error::other)?;
-    match poll(descriptors, Some(&left)) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
     }
 }

@@ -6,9 +6,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use nodepool_threads::{Resolver, StopToken, Waker};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use nodepool_threads::{Resolver, StopToken, Waker, poll_until};
+use rustix::event::{PollFd, PollFlags};
 use slog::{Logger, info, warn};
 
 use super::client::Client;
@@ -185,15 +184,7 @@ impl<S: Site> Server<S> {
             None => PollFd::new(&self.waker, PollFlags::empty()),
         });
         polled.extend(self.clients.iter().map(|client| PollFd::new(client.stream(), client.waits_for())));
-        let timeout = until.and_then(|until| {
-            // A little later than too early.
-            let left = until.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
-            Timespec::try_from(left).ok()
-        });
-        match poll(&mut polled, timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+        poll_until(&mut polled, until)?;
         let events: Vec<PollFlags> = polled.iter().map(PollFd::revents).collect();
         if !events[0].is_empty() {
             self.waker.drain();
