@@ -38,7 +38,7 @@ impl std::error::Error for Interrupted {}
 pub struct StopSource {
     /// Dropped to stop: every receiver of the channel then reads as disconnected.
     running: Mutex<Option<Sender<Infallible>>>,
-    token: StopToken,
+    stopped: Receiver<Infallible>,
 }
 
 impl Default for StopSource {
@@ -50,9 +50,8 @@ impl Default for StopSource {
 impl StopSource {
     /// A source that is not stopped.
     pub fn new() -> Self {
-        let (sender, receiver) = bounded(0);
-        let token = StopToken { stops: vec![receiver], deadline: None };
-        Self { running: Mutex::new("stop source", Some(sender)), token }
+        let (sender, stopped) = bounded(0);
+        Self { running: Mutex::new("stop source", Some(sender)), stopped }
     }
 
     /// Stops every token of this source. Calling it again changes nothing.
@@ -62,7 +61,12 @@ impl StopSource {
 
     /// A token of this source.
     pub fn token(&self) -> StopToken {
-        self.token.clone()
+        StopToken { stops: vec![self.stopped.clone()], deadline: None }
+    }
+
+    /// Reads as disconnected once this is stopped: for who selects over several things at once.
+    pub fn stopped(&self) -> &Receiver<Infallible> {
+        &self.stopped
     }
 }
 
@@ -172,12 +176,6 @@ impl StopToken {
             },
         }
     }
-
-    /// The channels of the token's sources, for a caller that selects over several things
-    /// at once: when one of them reads as disconnected, the token is stopped.
-    pub fn stops(&self) -> &[Receiver<Infallible>] {
-        &self.stops
-    }
 }
 
 /// Why a receive through a token gave no value.
@@ -200,8 +198,10 @@ mod tests {
         let source = StopSource::new();
         let token = source.token();
         let waiter = std::thread::spawn(move || token.wait(Duration::from_secs(600)));
+        assert!(source.stopped().try_recv().is_err_and(|error| error.is_empty()));
         source.stop();
         assert_eq!(waiter.join().unwrap(), Err(Interrupted::Stopped));
+        assert!(source.stopped().try_recv().is_err_and(|error| error.is_disconnected()));
     }
 
     #[test]

@@ -95,7 +95,7 @@ impl NodepoolBuilderApp {
             cleaners: returns.cleaners,
             session: session.subscribe(),
             questions,
-            stop: stop.token().stops().first().ok_or("cannot start: no stop channel")?.clone(),
+            stop: stop.stopped().clone(),
         };
         let host = Arc::clone(&identity);
         let stats = Stats::of_environment(move || host.fqdn().to_owned(), log)

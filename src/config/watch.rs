@@ -6,11 +6,12 @@
 //! heard of when the writer closes the file, so that half a file is not read.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Select, Sender};
+use crossbeam_channel::{Receiver, Sender, select};
 use nodepool_threads::{StopSource, StopToken, Thread, Waker, activity_within, poll_until, spawn};
 use rustix::event::{PollFd, PollFlags};
 use slog::Logger;
@@ -48,7 +49,7 @@ impl ConfigWatch {
         changes: Sender<Result<Loaded, ConfigError>>,
     ) -> io::Result<Self> {
         let (stop, waker) = (StopSource::new(), Waker::new()?);
-        let watcher = Watcher::new(files, snapshot, log.clone(), changes, waker.clone(), stop.token());
+        let watcher = Watcher::new(files, snapshot, log.clone(), changes, waker.clone(), &stop);
         let thread = spawn("config-watch", "configuration", move || watcher.run())?;
         Ok(Self { stop, waker, _thread: thread })
     }
@@ -80,6 +81,7 @@ struct Watcher {
     changes: Sender<Result<Loaded, ConfigError>>,
     waker: Waker,
     stop: StopToken,
+    stopped: Receiver<Infallible>,
 }
 
 impl Watcher {
@@ -89,12 +91,14 @@ impl Watcher {
         log: Logger,
         changes: Sender<Result<Loaded, ConfigError>>,
         waker: Waker,
-        stop: StopToken,
+        stop: &StopSource,
     ) -> Self {
         let content = Ok(content(&snapshot));
         let others = snapshot.stamps.of_others().keys().cloned().collect();
         let settle = Settle::new(snapshot.stamps);
-        Self { files, settle, others, content, directories: Directories::new(log), changes, waker, stop }
+        let directories = Directories::new(log);
+        let (stop, stopped) = (stop.token(), stop.stopped().clone());
+        Self { files, settle, others, content, directories, changes, waker, stop, stopped }
     }
 
     fn run(mut self) {
@@ -144,17 +148,9 @@ impl Watcher {
 
     /// Sends, unless the watch is stopped first. Returns whether it was sent.
     fn send(&self, loaded: Result<Loaded, ConfigError>) -> bool {
-        let mut select = Select::new();
-        let send = select.send(&self.changes);
-        let stops = self.stop.stops();
-        for stop in stops {
-            select.recv(stop);
-        }
-        let ready = select.select();
-        match ready.index() {
-            index if index == send => ready.send(&self.changes, loaded).is_ok(),
-            // Completes the selection; the channel has no values, only an end.
-            index => ready.recv(&stops[index - send - 1]).is_ok(),
+        select! {
+            send(self.changes, loaded) -> sent => sent.is_ok(),
+            recv(self.stopped) -> _ => false,
         }
     }
 
@@ -175,7 +171,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    use crossbeam_channel::{Receiver, bounded};
+    use crossbeam_channel::bounded;
     use slog::{Discard, o};
 
     use super::*;
@@ -313,7 +309,7 @@ mod tests {
         let (changes, receiver) = bounded(9);
         let snapshot = files.load().unwrap().snapshot;
         let stop = StopSource::new();
-        let mut watcher = Watcher::new(files, snapshot, log(), changes, Waker::new().unwrap(), stop.token());
+        let mut watcher = Watcher::new(files, snapshot, log(), changes, Waker::new().unwrap(), &stop);
         let mut sent_after = |text| {
             dir.write("n.yaml", text);
             assert!(watcher.load());

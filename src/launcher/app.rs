@@ -89,7 +89,7 @@ impl NodepoolLauncherApp {
             session: session.subscribe(),
             leader,
             questions,
-            stop: stop.token().stops().first().ok_or("cannot start: no stop channel")?.clone(),
+            stop: stop.stopped().clone(),
         };
         let keys: Arc<dyn KeyScan> = Arc::new(SshKeyScan);
         let launcher = Launcher {

@@ -83,10 +83,8 @@ impl ProviderWorker {
         let stop = StopSource::new();
         let (poke, poked) = bounded(1);
         let (configure, configured) = bounded(1);
-        // invariant: a source has a channel.
-        let stops = stop.token().stops().first().cloned().ok_or(io::ErrorKind::NotFound)?;
-        let (worker, inbox) =
-            Worker::new(&tools, hostname, session, membership, nudge, (poked, configured, stops))?;
+        let from_owner = (poked, configured, stop.stopped().clone());
+        let (worker, inbox) = Worker::new(&tools, hostname, session, membership, nudge, from_owner)?;
         let (running, ended) = bounded(0);
         let nudge = nudge.clone();
         let run = move || {

@@ -6,6 +6,7 @@
 //! it that should never catch anything.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -63,6 +64,7 @@ impl TreeCache {
         let (tell, changes) = bounded(1);
         let (session, interrupter) = session.interruptible();
         let keeper = Keeper {
+            stopped: stop.stopped().clone(),
             connections: session.subscribe(),
             session,
             root: root.to_owned(),
@@ -132,6 +134,7 @@ impl Drop for TreeCache {
 
 struct Keeper {
     session: Session,
+    stopped: Receiver<Infallible>,
     connections: Receiver<()>,
     root: String,
     tree: Arc<Mutex<Node>>,
@@ -156,7 +159,7 @@ enum Event {
 impl Keeper {
     fn run(mut self, stop: &StopToken) {
         while !stop.is_stopped() {
-            if let Err(error) = self.follow_connection(stop) {
+            if let Err(error) = self.follow_connection() {
                 // A lost connection tells of itself. What the server refuses will be refused again, and every
                 // attempt on the same connection leaves a watch behind.
                 let refused = error.is(ZkErrorKind::Refused);
@@ -173,7 +176,7 @@ impl Keeper {
     }
 
     /// Keeps the copy for as long as one connection lasts.
-    fn follow_connection(&mut self, stop: &StopToken) -> ZkResult<()> {
+    fn follow_connection(&mut self) -> ZkResult<()> {
         self.session.ensure_path(&self.root)?;
         let (sender, events) = bounded(EVENTS);
         let watched = self.session.watch_tree(&self.root, &sender)?;
@@ -182,7 +185,7 @@ impl Keeper {
         self.read_everything()?;
         let mut next_full_read = Instant::now() + FULL_READ;
         loop {
-            match self.next_event(&events, next_full_read, stop) {
+            match self.next_event(&events, next_full_read) {
                 Event::Tree(first) => {
                     self.queues.events.store(events.len() + 1, Ordering::SeqCst);
                     self.apply(std::iter::once(first).chain(events.try_iter().take(EVENTS)))?;
@@ -206,9 +209,7 @@ impl Keeper {
     }
 
     /// Waits for the next event; meanwhile the reader may take what is pending.
-    fn next_event(&mut self, events: &Receiver<TreeEvent>, full_read: Instant, stop: &StopToken) -> Event {
-        // The stop of this cache is the only one in its token.
-        let Some(stopped) = stop.stops().first() else { return Event::End };
+    fn next_event(&mut self, events: &Receiver<TreeEvent>, full_read: Instant) -> Event {
         let (nobody, _nothing_to_tell) = bounded(0);
         loop {
             let waiting = match &self.pending {
@@ -219,7 +220,7 @@ impl Keeper {
             self.queues.pending.store(waiting, Ordering::SeqCst);
             let reader = if self.pending.is_some() { &self.tell } else { &nobody };
             select! {
-                recv(stopped) -> _ => return Event::End,
+                recv(self.stopped) -> _ => return Event::End,
                 recv(events) -> event => return event.map_or(Event::WatchEnded, Event::Tree),
                 recv(self.connections) -> changed => return changed.map_or(Event::End, |()| Event::Session),
                 send(reader, self.pending.take().unwrap_or(Changes::All)) -> _ => {

@@ -2,13 +2,14 @@
 //! when what they say has changed.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
-use nodepool_threads::{Mutex, StopSource, StopToken, Thread, spawn};
+use nodepool_threads::{Mutex, StopSource, Thread, spawn};
 use slog::{Logger, info, warn};
 
 use super::component::{Component, Description};
@@ -54,8 +55,8 @@ impl Membership {
             generation: None,
             log: log.clone(),
         };
-        let token = stop.token();
-        let thread = spawn("membership", "component registration", move || keeper.run(&token))?;
+        let stopped = stop.stopped().clone();
+        let thread = spawn("membership", "component registration", move || keeper.run(&stopped))?;
         Ok(Self { _stop: stop, _interrupter: interrupter, wanted, changed, registered, _thread: thread })
     }
 
@@ -105,8 +106,7 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn run(mut self, stop: &StopToken) {
-        let Some(stopped) = stop.stops().first() else { return };
+    fn run(mut self, stopped: &Receiver<Infallible>) {
         loop {
             let status = self.session.status();
             let mut patience = IDLE;
