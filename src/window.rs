@@ -1,5 +1,5 @@
 //! How others look at a daemon's thread that decides, without holding it up: they ask it, and wait for a moment at
-//! most; and they follow a section of its configuration.
+//! most; and they follow a section of its configuration. And how it has ended.
 
 use std::fmt;
 use std::io;
@@ -8,6 +8,19 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use nodepool_threads::{Mutex, Waker};
+
+use crate::host_name::HostName;
+use crate::model::now;
+use crate::zk::Session;
+
+/// How a daemon's thread ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// All work has come back.
+    Clean,
+    /// Some worker did not let go in time.
+    Overdue,
+}
 
 /// How long to wait for the thread.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -87,6 +100,65 @@ impl<T: Clone> Followed<T> {
     /// Woken when it has changed.
     pub fn waker(&self) -> &Waker {
         &self.waker
+    }
+}
+
+/// A daemon as others see it: `View` is what its thread knows at one moment, `Section` says where its status pages are
+/// to be served, and `Own` is what only this daemon has.
+///
+/// Nothing is prepared for anybody: a question that nobody asks costs nothing.
+pub struct Window<View, Section, Own> {
+    asker: Asker<Box<View>>,
+    settings: Followed<Section>,
+    /// The session, for its status.
+    pub session: Session,
+    /// The host's names.
+    pub host: Arc<HostName>,
+    /// When the daemon was started, UNIX seconds.
+    pub started: f64,
+    /// What only this daemon has.
+    pub own: Own,
+}
+
+impl<View, Section: Clone, Own> Window<View, Section, Own> {
+    /// One of a daemon that has just started.
+    pub fn new(
+        asker: Asker<Box<View>>,
+        settings: &Followed<Section>,
+        session: &Session,
+        host: Arc<HostName>,
+        own: Own,
+    ) -> Self {
+        Self { asker, settings: settings.clone(), session: session.clone(), host, started: now(), own }
+    }
+
+    /// How it stands. An answer is waited for once: while it is owed, nobody waits again.
+    pub fn look(&mut self) -> Result<Box<View>, NoAnswer> {
+        self.asker.ask()
+    }
+
+    /// Where the status pages are to be served, as the configuration in force has it.
+    pub fn web_settings(&self) -> Section {
+        self.settings.get()
+    }
+
+    /// Woken when [`Window::web_settings`] has changed.
+    pub fn web_waker(&self) -> &Waker {
+        self.settings.waker()
+    }
+}
+
+// Not derived, which would want a view that can be cloned.
+impl<View, Section: Clone, Own: Clone> Clone for Window<View, Section, Own> {
+    fn clone(&self) -> Self {
+        Self {
+            asker: self.asker.clone(),
+            settings: self.settings.clone(),
+            session: self.session.clone(),
+            host: Arc::clone(&self.host),
+            started: self.started,
+            own: self.own.clone(),
+        }
     }
 }
 

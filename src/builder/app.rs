@@ -12,12 +12,12 @@ use slog::{Logger, error, warn};
 use super::Identity;
 use super::crew::Crew;
 use super::event::Inbox;
-use super::manager::{NodePoolBuilder, State, Stopped};
+use super::manager::{NodePoolBuilder, State};
 use super::metrics::Metrics;
-use super::window::Window;
+use super::window::{Sights, Window};
 use crate::config::{ConfigFiles, ConfigWatch, Loaded, Reload};
 use crate::stats::Stats;
-use crate::window::Followed;
+use crate::window::{Asker, Followed, Stopped};
 use crate::zk::{Description, IMAGES, Images, Kind, Membership, Session, SessionThread, TreeCache};
 
 /// What the command line says.
@@ -85,7 +85,13 @@ impl NodepoolBuilderApp {
         let stop = StopSource::new();
         let web_settings = Followed::new(&config.builder_webapp).map_err(system)?;
         let (ask, questions) = bounded(1);
-        let window = Window::new(ask, &tree, &session, &web_settings, &identity, &images_dir);
+        let sights = Sights {
+            tree: tree.reader(),
+            builder_id: identity.builder_id.clone(),
+            images_dir: images_dir.clone(),
+        };
+        let asker = Asker::new("builder", ask);
+        let window = Window::new(asker, &web_settings, &session, Arc::clone(&identity.host), sights);
         let mut inbox = Inbox {
             tree: tree_changes,
             config: config_changes,

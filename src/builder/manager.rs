@@ -24,7 +24,7 @@ use super::window::{FailureCounts, Reason};
 use super::{Identity, Options};
 use crate::config::{BuilderWebApp, Config, ConfigError, Loaded, Reload};
 use crate::model::{Image, now};
-use crate::window::Followed;
+use crate::window::{Followed, Stopped};
 use crate::zk::{Changes, Generation, Images, Interrupter, Session, TreeCache, decode_image};
 
 /// How long the work on one event may take: it makes no call.
@@ -77,15 +77,6 @@ pub(super) struct State {
     /// How the last attempts have failed that stand as failed.
     pub(super) reasons: BTreeMap<Attempt, Reason>,
     pub(super) failure_counts: FailureCounts,
-}
-
-/// How the builder ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stopped {
-    /// Every job has come back.
-    Clean,
-    /// Some worker did not let go in time.
-    Overdue,
 }
 
 impl NodePoolBuilder {

@@ -36,6 +36,7 @@ pub use failures::{Attempt, Failures};
 pub use free_space::Space;
 pub use identity::Identity;
 pub use local_builds::{LocalBuilds, bytes_on_disk};
-pub use manager::Stopped;
 pub use origin::Origin;
-pub use window::{FailureCounts, Reason, RunningBuild, RunningUpload, Setback, View, Window, Workers};
+pub use window::{
+    FailureCounts, Reason, RunningBuild, RunningUpload, Setback, Sights, View, Window, Workers,
+};

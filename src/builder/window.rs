@@ -5,80 +5,32 @@
 //! that nobody asks costs nothing.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
-use nodepool_threads::Waker;
 
 use super::build_log::BuildLog;
 use super::failures::Attempt;
-use super::identity::Identity;
 use super::manager::NodePoolBuilder;
 use crate::config::{BuilderWebApp, Config, Refused};
-use crate::host_name::HostName;
-use crate::model::now;
-use crate::window::{Asker, Followed, NoAnswer};
-use crate::zk::{Session, TreeCache, TreeReader};
+use crate::zk::TreeReader;
 
 /// Where an answer is wanted.
 pub(super) type Question = Sender<Box<View>>;
 
 /// The builder as others see it.
+pub type Window = crate::window::Window<View, BuilderWebApp, Sights>;
+
+/// What others can see of a builder without asking its thread.
 #[derive(Clone)]
-pub struct Window {
-    asker: Asker<Box<View>>,
+pub struct Sights {
     /// The copy of ZooKeeper's tree of images.
     pub tree: TreeReader,
-    /// The session, for its status.
-    pub session: Session,
     /// Who builds: its id in the records.
     pub builder_id: String,
-    /// The host's names.
-    pub host: Arc<HostName>,
     /// Where images are built.
     pub images_dir: PathBuf,
-    /// When the builder was started, UNIX seconds.
-    pub started: f64,
-    settings: Followed<BuilderWebApp>,
-}
-
-impl Window {
-    /// `ask` leads to the builder thread.
-    pub(super) fn new(
-        ask: Sender<Question>,
-        tree: &TreeCache,
-        session: &Session,
-        settings: &Followed<BuilderWebApp>,
-        identity: &Identity,
-        images_dir: &Path,
-    ) -> Self {
-        Self {
-            asker: Asker::new("builder", ask),
-            tree: tree.reader(),
-            session: session.clone(),
-            builder_id: identity.builder_id.clone(),
-            host: Arc::clone(&identity.host),
-            images_dir: images_dir.to_owned(),
-            started: now(),
-            settings: settings.clone(),
-        }
-    }
-
-    /// How it stands. An answer is waited for once: while it is owed, nobody waits again.
-    pub fn look(&mut self) -> Result<Box<View>, NoAnswer> {
-        self.asker.ask()
-    }
-
-    /// Where the status pages are to be served, as the configuration in force has it.
-    pub fn web_settings(&self) -> BuilderWebApp {
-        self.settings.get()
-    }
-
-    /// Woken when [`Window::web_settings`] has changed.
-    pub fn web_waker(&self) -> &Waker {
-        self.settings.waker()
-    }
 }
 
 /// What the builder thread knows at one moment. Times are UNIX seconds.

@@ -12,9 +12,10 @@ use slog::Logger;
 use super::arguments::{self, BUILDER, BuilderArguments, CommonArguments};
 use super::program::{self, App, Prepared, Program};
 use crate::arguments::FileArguments;
-use crate::builder::{NodepoolBuilderApp, Options, Stopped};
+use crate::builder::{NodepoolBuilderApp, Options};
 use crate::config::Config;
 use crate::web::StatusPages;
+use crate::window::Stopped;
 
 /// The program.
 pub fn builder_main() -> ExitCode {

@@ -13,8 +13,9 @@ use super::arguments::{self, CommonArguments, LAUNCHER, LauncherArguments};
 use super::program::{self, App, Prepared, Program};
 use crate::arguments::FileArguments;
 use crate::config::Config;
-use crate::launcher::{NodepoolLauncherApp, Stopped};
+use crate::launcher::NodepoolLauncherApp;
 use crate::web::StatusPages;
+use crate::window::Stopped;
 
 /// The program.
 pub fn launcher_main() -> ExitCode {

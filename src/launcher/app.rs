@@ -11,13 +11,13 @@ use slog::Logger;
 use super::event::Inbox;
 use super::key_scan::{KeyScan, SshKeyScan};
 use super::leader::Candidate;
-use super::manager::{Launcher, Own, Stopped, Trees};
+use super::manager::{Launcher, Own, Trees};
 use super::shared::Shared;
-use super::window::Window;
+use super::window::{Copies, Window};
 use crate::config::{ConfigFiles, ConfigWatch, Loaded, Reload};
 use crate::host_name::HostName;
 use crate::stats::Stats;
-use crate::window::Followed;
+use crate::window::{Asker, Followed, Stopped};
 use crate::zk::{
     Description, IMAGES, Kind, Membership, NODES, Nodes, POOLS, REQUESTS, Requests, Session, SessionThread,
     TreeCache,
@@ -77,7 +77,8 @@ impl NodepoolLauncherApp {
         let trees = Trees { nodes, requests, pools, images };
         let web_settings = Followed::new(&config.launcher.webapp).map_err(system)?;
         let (ask, questions) = bounded(1);
-        let window = Window::new(ask, &trees, &session, &web_settings, host);
+        let asker = Asker::new("launcher", ask);
+        let window = Window::new(asker, &web_settings, &session, Arc::new(host), Copies::of(&trees));
         let mut inbox = Inbox {
             nodes: node_changes,
             requests: request_changes,

@@ -32,7 +32,7 @@ use super::world::{Kind, Node};
 use crate::config::{Config, ConfigError, Loaded, Reload, WebApp, same_provider};
 use crate::model::RequestState;
 use crate::stats::Stats;
-use crate::window::Followed;
+use crate::window::{Followed, Stopped};
 use crate::zk::{
     Changes, Generation, Interrupter, Membership, Nodes, Requests, Session, TreeCache, decode_image,
     decode_node, decode_pool, decode_request,
@@ -76,15 +76,6 @@ impl Trees {
             Kind::Images => &self.images,
         }
     }
-}
-
-/// How the launcher ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stopped {
-    /// All work has come back.
-    Clean,
-    /// Some worker did not let go in time.
-    Overdue,
 }
 
 /// The launcher.

@@ -39,5 +39,4 @@ mod world;
 
 pub use app::NodepoolLauncherApp;
 pub use board::{Fault, Goings, LaunchFailure, Launching, PoolName, StuckNode, Trouble};
-pub use manager::Stopped;
-pub use window::{PoolView, ProviderView, Room, View, Window};
+pub use window::{Copies, PoolView, ProviderView, Room, View, Window};

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 use nodepool_drivers::api::{PoolSettings, Resources};
-use nodepool_threads::Waker;
 
 use super::board::Goings;
 use super::facts::label_ready;
@@ -17,19 +16,18 @@ use super::shared::State;
 use super::standing::Away;
 use super::tools::Tools;
 use crate::config::{Config, Refused, WebApp};
-use crate::host_name::HostName;
-use crate::model::now;
-use crate::window::{Asker, Followed, NoAnswer};
-use crate::zk::{Session, TreeReader};
+use crate::zk::TreeReader;
 
 /// Where an answer is wanted.
 pub(super) type Question = Sender<Box<View>>;
 
 /// The launcher as others see it.
+pub type Window = crate::window::Window<View, WebApp, Copies>;
+
+/// The copies of ZooKeeper's trees.
 #[derive(Clone)]
-pub struct Window {
-    asker: Asker<Box<View>>,
-    /// The copy of ZooKeeper's tree of nodes.
+pub struct Copies {
+    /// The one of nodes.
     pub nodes: TreeReader,
     /// The one of requests.
     pub requests: TreeReader,
@@ -37,50 +35,16 @@ pub struct Window {
     pub pools: TreeReader,
     /// The one of images.
     pub images: TreeReader,
-    /// The session, for its status.
-    pub session: Session,
-    /// The host's names.
-    pub host: Arc<HostName>,
-    /// When the launcher was started, UNIX seconds.
-    pub started: f64,
-    settings: Followed<WebApp>,
 }
 
-impl Window {
-    /// `ask` leads to the launcher thread.
-    pub(super) fn new(
-        ask: Sender<Question>,
-        trees: &Trees,
-        session: &Session,
-        settings: &Followed<WebApp>,
-        host: HostName,
-    ) -> Self {
+impl Copies {
+    pub(super) fn of(trees: &Trees) -> Self {
         Self {
-            asker: Asker::new("launcher", ask),
             nodes: trees.nodes.reader(),
             requests: trees.requests.reader(),
             pools: trees.pools.reader(),
             images: trees.images.reader(),
-            session: session.clone(),
-            host: Arc::new(host),
-            started: now(),
-            settings: settings.clone(),
         }
-    }
-
-    /// How it stands. An answer is waited for once: while it is owed, nobody waits again.
-    pub fn look(&mut self) -> Result<Box<View>, NoAnswer> {
-        self.asker.ask()
-    }
-
-    /// Where the status pages are to be served, as the configuration in force has it.
-    pub fn web_settings(&self) -> WebApp {
-        self.settings.get()
-    }
-
-    /// Woken when [`Window::web_settings`] has changed.
-    pub fn web_waker(&self) -> &Waker {
-        self.settings.waker()
     }
 }
 

@@ -98,7 +98,7 @@ fn failed_elsewhere(html: &mut Html, image: &str, build: &Build, now: f64, windo
     html.raw("<article class=\"failed\">\n<h3>").text(image).raw("</h3>\n<p><b>the newest build failed</b> ");
     html.text(span(now - build.record.state_time)).raw(" ago");
     let host = build.record.builder.as_deref().unwrap_or("another builder");
-    match build.record.builder_id.as_ref() == Some(&window.builder_id) {
+    match build.record.builder_id.as_ref() == Some(&window.own.builder_id) {
         true => html.raw(", before this builder was started"),
         false => html.raw(" on ").text(host),
     };

@@ -43,7 +43,7 @@ fn head(html: &mut Html, snapshot: &Snapshot, window: &Window, disks: &mut Disks
     busy(html, "builds", view.builds.len(), view.workers.builds);
     busy(html, "uploads", view.uploads.len(), view.workers.uploads);
     busy(html, "clean-ups", view.cleanups, view.workers.cleanups);
-    let space = disks.space(window.images_dir.clone());
+    let space = disks.space(window.own.images_dir.clone());
     if let Ok(Some(space)) = space {
         let text = format!("{} of {}", size(space.free), size(space.total));
         html.raw(" <span>free for images <b>").text(text).raw("</b></span>");
@@ -81,7 +81,7 @@ fn running(html: &mut Html, snapshot: &Snapshot, window: &Window, disks: &mut Di
         html.raw("</p>\n");
         let of_ours = |build: &&Build| {
             build.record.state == BuildState::Building
-                && build.record.builder_id.as_ref() == Some(&window.builder_id)
+                && build.record.builder_id.as_ref() == Some(&window.own.builder_id)
         };
         let builds = snapshot.image(&running.image).into_iter().flat_map(|image| image.builds.values());
         // The newest, because an older one may not have been cleaned up yet.

@@ -126,7 +126,7 @@ fn of_failures(out: &mut Exposition, snapshot: &Snapshot) {
 }
 
 fn of_disk(out: &mut Exposition, window: &Window, disks: &mut Disks) {
-    if let Ok(Some(space)) = disks.space(window.images_dir.clone()) {
+    if let Ok(Some(space)) = disks.space(window.own.images_dir.clone()) {
         let help = "Bytes that may still be written to the file system of images-dir.";
         out.gauge("nodepool_images_dir_free_bytes", help).sample(&[], space.free);
         let help = "Size of the file system of images-dir in bytes.";

@@ -17,6 +17,7 @@ use super::core::http::{Place, Request, Response};
 use super::core::pages::Daemon;
 use super::core::rows::ImageListing;
 use crate::builder::Window;
+use crate::host_name::HostName;
 use crate::window::NoAnswer;
 use disks::Disks;
 use snapshot::{Snapshot, readiness};
@@ -47,9 +48,8 @@ impl Daemon for Builder {
         settings.enabled.then(|| settings.address.into())
     }
 
-    fn host_names(&self) -> Vec<&str> {
-        let host = &self.window.host;
-        host.full_by_now().into_iter().chain([host.name()]).collect()
+    fn host(&self) -> &HostName {
+        &self.window.host
     }
 
     fn allowed_hosts(&self) -> Vec<String> {

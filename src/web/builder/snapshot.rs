@@ -35,7 +35,7 @@ impl Snapshot {
     pub(super) fn take(window: &mut Window) -> Result<Self, NoAnswer> {
         let (view, unready) = readiness(window)?;
         let mut damaged = Vec::new();
-        let images = read_images(&window.tree, &mut damaged);
+        let images = read_images(&window.own.tree, &mut damaged);
         Ok(Self { view, unready, images, damaged, now: now() })
     }
 

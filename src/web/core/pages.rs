@@ -13,6 +13,7 @@ use slog::{Logger, error};
 use super::hosts;
 use super::http::{Place, Request, Response, Site, Status, TEXT};
 use super::{rows, threads};
+use crate::host_name::HostName;
 use crate::model::now;
 use crate::window::NoAnswer;
 
@@ -35,8 +36,8 @@ pub(in crate::web) trait Daemon {
     /// Where the pages are served; none for nowhere.
     fn place(&self) -> Option<Place>;
 
-    /// The names of its machine.
-    fn host_names(&self) -> Vec<&str>;
+    /// Its machine.
+    fn host(&self) -> &HostName;
 
     /// Other names under which all pages are shown.
     fn allowed_hosts(&self) -> Vec<String>;
@@ -153,7 +154,9 @@ impl<D: Daemon> Pages<D> {
     }
 
     fn is_ours(&self, request: &Request) -> bool {
-        let (names, allowed) = (self.daemon.host_names(), self.daemon.allowed_hosts());
+        let host = self.daemon.host();
+        let names: Vec<&str> = host.full_by_now().into_iter().chain([host.name()]).collect();
+        let allowed = self.daemon.allowed_hosts();
         hosts::is_ours(request.host.as_deref(), &names, &allowed)
     }
 

@@ -13,6 +13,7 @@ mod snapshot;
 use super::core::http::{Place, Request, Response};
 use super::core::pages::Daemon;
 use super::core::rows::{ImageListing, read_images, show};
+use crate::host_name::HostName;
 use crate::launcher::Window;
 use crate::listing::{label_rows, node_rows, request_rows};
 use crate::model::now;
@@ -56,9 +57,8 @@ impl Daemon for Launcher {
         Some(Place { host: settings.listen_address, port: settings.port })
     }
 
-    fn host_names(&self) -> Vec<&str> {
-        let host = &self.window.host;
-        host.full_by_now().into_iter().chain([host.name()]).collect()
+    fn host(&self) -> &HostName {
+        &self.window.host
     }
 
     fn allowed_hosts(&self) -> Vec<String> {
@@ -105,7 +105,9 @@ impl Daemon for Launcher {
             }
             Listing::Requests => show(&request_rows(read_requests(&self.window, damaged)), now, request),
             Listing::Labels => show(&label_rows(read_labels(&self.window)), now, request),
-            Listing::Images(images) => images.show(&read_images(&self.window.images, damaged), now, request),
+            Listing::Images(images) => {
+                images.show(&read_images(&self.window.own.images, damaged), now, request)
+            }
         }))
     }
 }

@@ -77,10 +77,10 @@ impl Snapshot {
 /// All nodes, or the one that is wanted, ordered by their ids. The paths of records that cannot be read are added to
 /// `damaged`.
 pub(super) fn read_nodes(window: &Window, only: Option<&str>, damaged: &mut Vec<String>) -> Vec<ListedNode> {
-    let ids = only.map_or_else(|| window.nodes.names(), |id| vec![id.to_owned()]);
+    let ids = only.map_or_else(|| window.own.nodes.names(), |id| vec![id.to_owned()]);
     let mut nodes: Vec<_> = ids
         .into_iter()
-        .filter_map(|id| match decode_node(&id, &window.nodes.copy(&id)?)? {
+        .filter_map(|id| match decode_node(&id, &window.own.nodes.copy(&id)?)? {
             Ok(node) => Some(node),
             Err(_) => {
                 damaged.push(format!("{NODES}/{id}"));
@@ -96,10 +96,11 @@ pub(super) fn read_nodes(window: &Window, only: Option<&str>, damaged: &mut Vec<
 /// `damaged`.
 pub(super) fn read_requests(window: &Window, damaged: &mut Vec<String>) -> Vec<NodeRequest> {
     let mut requests: Vec<_> = window
+        .own
         .requests
         .names()
         .into_iter()
-        .filter_map(|id| match decode_request(&id, &window.requests.copy(&id)?) {
+        .filter_map(|id| match decode_request(&id, &window.own.requests.copy(&id)?) {
             Ok(request) => Some(request),
             Err(_) => {
                 damaged.push(format!("{REQUESTS}/{id}"));
@@ -117,6 +118,6 @@ pub(super) fn read_labels(window: &Window) -> BTreeSet<String> {
 }
 
 fn read_pools(window: &Window) -> Vec<PoolDescription> {
-    let names = window.pools.names().into_iter();
-    names.filter_map(|name| decode_pool(&window.pools.copy(&name)?).ok()).collect()
+    let names = window.own.pools.names().into_iter();
+    names.filter_map(|name| decode_pool(&window.own.pools.copy(&name)?).ok()).collect()
 }
