@@ -9,7 +9,6 @@ use nodepool_threads::{Pool, StopSource, Thread, spawn};
 use slog::Logger;
 
 use super::event::Inbox;
-use super::key_scan::{KeyScan, SshKeyScan};
 use super::leader::Candidate;
 use super::manager::{Launcher, Own, Trees};
 use super::shared::Shared;
@@ -92,7 +91,6 @@ impl NodepoolLauncherApp {
             questions,
             stop: stop.stopped().clone(),
         };
-        let keys: Arc<dyn KeyScan> = Arc::new(SshKeyScan);
         let launcher = Launcher {
             config: Arc::new(loaded.config.clone()),
             hostname,
@@ -105,7 +103,6 @@ impl NodepoolLauncherApp {
             membership,
             errands,
             nudge,
-            keys,
             stats,
             web_settings,
             reload: Reload::new(&loaded, log),

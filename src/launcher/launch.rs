@@ -16,6 +16,7 @@ use slog::{Logger, info, warn};
 use super::allot::Reserved;
 use super::assign::Reason;
 use super::board::{Fault, LaunchNote, Launching, PoolName};
+use super::key_scan::keys_of_node;
 use super::metrics;
 use super::tools::Tools;
 use super::world::ReadyUpload;
@@ -304,7 +305,7 @@ impl Launch {
         let kind = node.record.get("connection_type").as_str().unwrap_or("ssh");
         info!(log, "the server is there; waiting for it to answer"; "address" => address, "port" => port,
             "seconds" => settings.boot_timeout.as_secs());
-        let keys = self.tools.keys.scan(kind, address, port, settings.boot_timeout, stop);
+        let keys = keys_of_node(kind, address, port, settings.boot_timeout, stop);
         keys.map_err(|why| format!("cannot read the host keys of the node: {why}"))
     }
 

@@ -21,7 +21,6 @@ use super::errand_queue::ErrandQueue;
 use super::errands::{Errand, What};
 use super::event::{Event, Inbox};
 use super::facts::label_ready;
-use super::key_scan::KeyScan;
 use super::metrics;
 use super::min_ready;
 use super::provider_worker::ProviderWorker;
@@ -93,7 +92,6 @@ pub(super) struct Launcher {
     pub(super) errands: Pool<Errand>,
     /// Told of what no copy of the tree shows: the thread of a provider has ended, other machines are away.
     pub(super) nudge: Sender<()>,
-    pub(super) keys: Arc<dyn KeyScan>,
     pub(super) stats: Stats,
     pub(super) web_settings: Followed<WebApp>,
     pub(super) reload: Reload,

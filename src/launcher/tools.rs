@@ -7,7 +7,6 @@ use crossbeam_channel::Sender;
 use nodepool_drivers::api::{PoolSettings, Provider, ProviderConfig};
 use slog::Logger;
 
-use super::key_scan::KeyScan;
 use super::offer::Offer;
 use super::shared::{Shared, State};
 use super::standing::Keeper;
@@ -34,7 +33,6 @@ pub(super) struct Tools {
     pub(super) shared: Arc<Shared>,
     /// The ids of its pools by their names.
     pub(super) ids: BTreeMap<String, String>,
-    pub(super) keys: Arc<dyn KeyScan>,
     pub(super) stats: Stats,
     /// Has the threads of all providers look again.
     pub(super) nudge: Sender<()>,

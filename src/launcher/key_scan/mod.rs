@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use nodepool_threads::{Interrupted, PatientSocket, Resolver, StopToken, activity_within};
 
 use exchange::{Found, exchange};
-pub use launched::{KeyScan, SshKeyScan};
+pub(super) use launched::keys_of_node;
 use offer::KEY_TYPES;
 
 /// The pause after the first failure; it grows by half from one to the next.

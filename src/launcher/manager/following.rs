@@ -114,7 +114,6 @@ impl Launcher {
             nodes: self.nodes.clone(),
             requests: self.requests.clone(),
             shared: Arc::clone(&self.shared),
-            keys: Arc::clone(&self.keys),
             stats: self.stats.clone(),
             nudge: self.nudge.clone(),
             log,

@@ -5,7 +5,6 @@ use slog::{Discard, o};
 
 use super::*;
 use crate::config::{Server, ZooKeeperConfig};
-use crate::launcher::key_scan::SshKeyScan;
 use crate::launcher::shared::Shared;
 use crate::launcher::world::testing::node;
 use crate::stats::Stats;
@@ -55,7 +54,6 @@ fn tools(session: &Session, section: serde_json::Value) -> Arc<Tools> {
         requests: Requests::new(session, "test"),
         shared: Arc::new(Shared::new()),
         ids: BTreeMap::new(),
-        keys: Arc::new(SshKeyScan),
         stats: Stats::default(),
         nudge: bounded(1).0,
         log,
