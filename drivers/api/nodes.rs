@@ -88,9 +88,6 @@ pub struct NodeRequest {
 
 /// Serves one node request: launches its nodes. Shared by the threads that launch them.
 pub trait NodeRequestHandler: Send + Sync {
-    /// The request that it serves.
-    fn request(&self) -> &NodeRequest;
-
     /// Launches a node, and returns once the provider says that it runs. `created` is told the provider's id as soon
     /// as there is one: from then on a crash leaves something. When the launch fails, nothing of the attempt is left
     /// at the provider as far as that can be had; where it cannot, the error [says so](Error::leaves_something).
@@ -126,16 +123,12 @@ pub struct LaunchedNode {
     pub external_id: String,
     /// Where it is reached from everywhere.
     pub interface_ip: String,
-    /// The port of its connection, where it is not that of the image.
-    pub connection_port: Option<u16>,
     /// Its public IPv4 address.
     pub public_ipv4: Option<String>,
     /// Its private IPv4 address.
     pub private_ipv4: Option<String>,
     /// Its public IPv6 address.
     pub public_ipv6: Option<String>,
-    /// Its private IPv6 address.
-    pub private_ipv6: Option<String>,
     /// The provider's id of the machine that it runs on.
     pub host_id: Option<String>,
     /// The cloud.
@@ -146,14 +139,6 @@ pub struct LaunchedNode {
     pub az: Option<String>,
     /// What it needs, where that is known better now.
     pub resources: Option<Resources>,
-    /// What the driver wants to find in its record again.
-    pub driver_data: Option<serde_json::Value>,
-    /// Which of several nodes on one machine it is.
-    pub slot: Option<u64>,
-    /// Properties that others may want to know.
-    pub properties: BTreeMap<String, serde_json::Value>,
-    /// Its host keys, where the provider knows them.
-    pub host_keys: Option<Vec<String>>,
 }
 
 /// An instance at a provider.

@@ -67,10 +67,6 @@ impl FakeHandler {
 }
 
 impl NodeRequestHandler for FakeHandler {
-    fn request(&self) -> &NodeRequest {
-        &self.request
-    }
-
     fn launch(
         &self,
         call: &CallContext,

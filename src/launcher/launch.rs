@@ -273,10 +273,7 @@ impl Launch {
             return Err(error);
         }
         let label = pool.labels.get(&self.label);
-        let checks = label.is_some_and(|label| label.host_key_checking);
-        if let Some(keys) = launched.host_keys.filter(|keys| !keys.is_empty()) {
-            node.record.set("host_keys", keys);
-        } else if checks {
+        if label.is_some_and(|label| label.host_key_checking) {
             match self.scan(settings, node, stop, log) {
                 Ok(keys) => node.record.set("host_keys", keys),
                 Err(why) => {

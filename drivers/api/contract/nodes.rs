@@ -67,9 +67,7 @@ fn listed(nodes: &dyn Nodes, call: &CallContext, spec: &NodeSpec) -> Vec<Instanc
 fn launch_and_delete(subject: &Subject<'_>, nodes: &dyn Nodes) {
     let source = StopSource::new();
     let call = subject.call(source.token());
-    let request = request(subject);
-    let handler = nodes.handler(request.clone());
-    require(handler.request() == &request, "a handler knows its request");
+    let handler = nodes.handler(request(subject));
     let kinds = [ErrorKind::Permanent, ErrorKind::NotFound];
     let other = NodeSpec { label: "no such label".to_owned(), ..spec(subject) };
     fails("a launch of a label that was not asked for", &kinds, launch(&*handler, &call, &other));

@@ -50,10 +50,6 @@ impl Handler {
 }
 
 impl NodeRequestHandler for Handler {
-    fn request(&self) -> &NodeRequest {
-        &self.request
-    }
-
     fn launch(
         &self,
         call: &CallContext,
@@ -138,7 +134,6 @@ impl OpenStackNodes {
             region: self.settings.own.region_name.clone(),
             az: server.zone,
             resources: Some(quantities::of_label(flavor, wish.own_label)),
-            ..LaunchedNode::default()
         })
     }
 

@@ -2,7 +2,7 @@
 
 use nodepool_drivers::api::{Connection, LabelImage, LaunchedNode, NodeSettings, PoolSettings, Resources};
 use nodepool_threads::crash_point;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{HeldNode, Launch};
 use crate::launcher::world::ReadyUpload;
@@ -95,10 +95,9 @@ fn amounts(resources: &Resources) -> Value {
 /// Writes down what the provider has said.
 pub(super) fn describe(record: &mut NodeRecord, launched: &LaunchedNode, use_internal_ip: bool) {
     let text = |value: &Option<String>| value.as_deref().map_or(Value::Null, Value::from);
-    let private = launched.private_ipv4.as_deref().or(launched.private_ipv6.as_deref());
-    let address = private.filter(|_| use_internal_ip).unwrap_or(&launched.interface_ip);
+    let private = launched.private_ipv4.as_deref().filter(|_| use_internal_ip);
     record.external_id = Value::from(launched.external_id.as_str());
-    record.set("interface_ip", address);
+    record.set("interface_ip", private.unwrap_or(&launched.interface_ip));
     record.public_ipv4 = text(&launched.public_ipv4);
     record.private_ipv4 = text(&launched.private_ipv4);
     record.public_ipv6 = text(&launched.public_ipv6);
@@ -106,13 +105,6 @@ pub(super) fn describe(record: &mut NodeRecord, launched: &LaunchedNode, use_int
     record.set("cloud", text(&launched.cloud));
     record.set("region", text(&launched.region));
     record.az = text(&launched.az);
-    record.driver_data = launched.driver_data.clone().unwrap_or_default();
-    record.set("slot", launched.slot);
-    record.set("node_properties", launched.properties.clone().into_iter().collect::<Map<_, _>>());
-    if let Some(port) = launched.connection_port {
-        record.connection_port = Value::from(port);
-        record.set("ssh_port", port);
-    }
     if let Some(resources) = &launched.resources {
         record.set("resources", amounts(resources));
     }
