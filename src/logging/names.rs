@@ -8,7 +8,7 @@ use nodepool_drivers::api::nearest;
 use slog::Record;
 
 /// All loggers that log anything.
-const LOGGERS: [&str; 51] = [
+const LOGGERS: [&str; 52] = [
     "nodepool.builder.abandoned",
     "nodepool.builder.app",
     "nodepool.builder.build_worker",
@@ -46,6 +46,7 @@ const LOGGERS: [&str; 51] = [
     "nodepool.launcher.manager.knowing",
     "nodepool.launcher.manager.stocking",
     "nodepool.launcher.provider_worker",
+    "nodepool.launcher.provider_worker.orders",
     "nodepool.launcher.provider_worker.returns",
     "nodepool.launcher.provider_worker.stop",
     "nodepool.launcher.standing.keeper",
