@@ -20,7 +20,7 @@ LIMITS = {
     "500 requests, CPU": 1.2,
     "1500 requests": 15,
     "1500 requests, CPU": 3.4,
-    "memory with 2000 nodes (MB)": 25,
+    "memory with 2000 nodes (MB)": 22,
     "idle packets per second": 1,
 }
 # These must not be less.

@@ -23,6 +23,7 @@ mod resolve;
 mod signals;
 mod stacks;
 mod stop;
+mod thread_caches;
 mod waker;
 mod watchdog;
 
@@ -46,5 +47,6 @@ pub use resolve::{Resolver, SLOW_RESOLVER, Unresolved};
 pub use signals::{Signal, SignalThread, StopSignals, block_dump_signal, block_signals};
 pub use stacks::{Frame, StackDumper, ThreadStack};
 pub use stop::{Interrupted, StopSource, StopToken, Waited};
+pub use thread_caches::keep_no_thread_caches;
 pub use waker::Waker;
 pub use watchdog::{Overdue, Report, Watchdog};

@@ -106,8 +106,7 @@ impl<J: Job> Pool<J> {
     }
 
     /// The same for bursts of work that come seldom: one worker stays, the others are started when there is
-    /// more to do and end after a second without any, and with them go their stacks and what the allocator
-    /// keeps for each thread.
+    /// more to do and end after a second without any, and their stacks with them.
     pub fn start_elastic(
         name: &str,
         role: &'static str,

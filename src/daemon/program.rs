@@ -9,7 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, select};
 use nodepool_threads::{
     Detached, Signal, SignalThread, StopSignals, activity_within, block_dump_signal, block_signals,
-    default_signals, detach, give_memory_back, kill_child_groups, register_main,
+    default_signals, detach, give_memory_back, keep_no_thread_caches, kill_child_groups, register_main,
 };
 use slog::{Logger, error, info};
 
@@ -83,6 +83,7 @@ struct Run<'a, P> {
 
 /// The program, from its begin to its end.
 pub(super) fn main<P: Program>(read: impl FnOnce() -> P) -> ExitCode {
+    keep_no_thread_caches();
     default_signals();
     // Whoever wants to see why a start hangs must not end it. It waits for the thread that makes dumps.
     if let Err(error) = block_dump_signal() {

@@ -172,7 +172,8 @@ fn the_build_command_gets_its_arguments_and_environment() {
     let keys = "formats: [raw, qcow2], release: 12, env-vars: {DIB_MORE: 'a b'}";
     sandbox.write_body(&body(&[image(&sandbox, "debian", keys)], &[]));
     let zk = sandbox.zk();
-    let _builder = sandbox.builder(&[]);
+    let mut command = sandbox.builder_command(&[]);
+    let builder = sandbox.spawn(command.env("GLIBC_TUNABLES", "glibc.malloc.check=0"));
     let id = wait_ready(&zk, "debian");
     let log = std::fs::read_to_string(sandbox.logs().join(format!("debian-{id}.log"))).unwrap();
     let out = sandbox.images().join(format!("debian-{id}")).display().to_string();
@@ -187,10 +188,14 @@ fn the_build_command_gets_its_arguments_and_environment() {
         ("DIB_IMAGE_FILENAME", out.as_str()),
         ("DIB_MORE", "a b"),
         ("ELEMENTS_PATH", elements.as_str()),
+        ("GLIBC_TUNABLES", "glibc.malloc.check=0"),
     ] {
         assert!(log.contains(&format!("fake-dib: environment: {key}={value}\n")), "{key} in {log}");
     }
     assert!(log.ends_with("Exit code: 0\n"), "{log}");
+    // Its own the daemon has changed.
+    let own = std::fs::read(format!("/proc/{}/environ", builder.pid())).unwrap();
+    assert!(String::from_utf8_lossy(&own).contains("GLIBC_TUNABLES=:glibc.malloc.tcache_count=0"));
     let record = zk.get_json(&build_path("debian", &id)).unwrap();
     assert_eq!(record["formats"], json!("qcow2,raw"));
 }

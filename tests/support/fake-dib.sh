@@ -19,7 +19,7 @@
 set -u
 
 echo "fake-dib: arguments: $*"
-env | grep -E '^(DIB_|ELEMENTS_PATH=|FAKE_DIB_)' | sort | sed 's/^/fake-dib: environment: /'
+env | grep -E '^(DIB_|ELEMENTS_PATH=|FAKE_DIB_|GLIBC_TUNABLES=)' | sort | sed 's/^/fake-dib: environment: /'
 
 formats= out= checksum= elements=
 while [ $# -gt 0 ]; do
