@@ -144,6 +144,8 @@ pub(super) enum What {
 pub(super) enum Deleted {
     /// The node is gone.
     Gone,
+    /// Its record is, which named no instance though one may have been made: whoever made it was interrupted.
+    GoneUnnamed,
     /// Somebody has it, or it is wanted again.
     NotNow,
     /// It could not be deleted.
@@ -187,6 +189,7 @@ impl Deletion {
             }
             Some(Err(_)) => return Ok(Deleted::NotNow),
         };
+        let unnamed = record.state == NodeState::Building && record.external_id().is_none();
         let listed = ListedNode { id: id.clone(), record: record.clone(), locked: false };
         let config = Arc::clone(&tools.shared.lock().config);
         let rules = Rules { config: &config, now: now() };
@@ -212,7 +215,7 @@ impl Deletion {
         crash_point("instance-deleted");
         Nodes::delete(id, lock)?;
         info!(log, "the node is deleted");
-        Ok(Deleted::Gone)
+        Ok(if unnamed { Deleted::GoneUnnamed } else { Deleted::Gone })
     }
     fn delete_leaked(&self, external_id: &str, stop: &StopToken, log: &Logger) -> Result<Deleted, ZkError> {
         let tools = &self.tools;

@@ -96,16 +96,19 @@ impl Worker {
         let Deletion { node, what, .. } = job;
         self.deleting.remove(&node);
         let again = self.put_off.remove(&node).map_or(0, |(_, times)| times);
-        let stuck = !matches!(outcome, Ok(Deleted::Gone | Deleted::NotNow));
+        let stuck = !matches!(outcome, Ok(Deleted::Gone | Deleted::GoneUnnamed | Deleted::NotNow));
         self.tools.shared.lock().board.set_stuck(&node, &self.tools.name, stuck);
+        let mut look_again = matches!(outcome, Ok(Deleted::GoneUnnamed));
         if let (What::Leaked(external_id), false) = (what, stuck) {
-            self.leaked.remove(&Leaked { external_id, node: node.clone() });
-            // There is more room now than was said.
+            look_again |= self.leaked.remove(&Leaked { external_id, node: node.clone() });
+        }
+        // There is more room than was said, or an instance that can be told to be nobody's only now.
+        if look_again {
             self.next_survey = self.next_survey.min(Instant::now() + SURVEY_AGAIN);
         }
         match outcome {
             // The copy of the tree may be behind.
-            Ok(Deleted::Gone | Deleted::NotNow) => {
+            Ok(Deleted::Gone | Deleted::GoneUnnamed | Deleted::NotNow) => {
                 _ = self.put_off.insert(node, (Instant::now() + OTHERS, 0))
             }
             Ok(Deleted::Failed) => {
