@@ -138,10 +138,19 @@ def populate(directory):
 
 
 def use_write_ahead_log(database):
-    """Otherwise those who read and those who write wait for each other."""
+    """Otherwise those who read and those who write wait for each other; the preparation has both, too."""
     connection = sqlite3.connect(database)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.close()
+
+
+def put_in_one_file(database):
+    """What is in the log still: the steps end without closing anything."""
+    connection = sqlite3.connect(database)
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    connection.close()
+    if busy:
+        sys.exit(f"{database} is still in use")
 
 
 def main():
@@ -154,12 +163,14 @@ def main():
         shutil.copy(f"{VENV}/etc/{name}", f"{directory}/{file if file.startswith(service) else f'{service}-{file}'}")
     for name in (*place.IMAGES.values(), *place.SERVERS.values()):
         place.write(directory, name, {"NEUTRON_AUTH": "noauth"})
+    for name in ("keystone", "glance", *prepare_servers.DATABASES):
+        use_write_ahead_log(f"{directory}/state/{name}.db")
     steps = [keystone, glance, *prepare_servers.STEPS]
     for wait in [forked(lambda step=step: step(directory)) for step in steps]:
         wait()
+    for database in glob.glob(f"{directory}/state/*.db"):
+        put_in_one_file(database)
     prepare_servers.take_apart(directory)
-    for database in glob.glob(f"{directory}/*/*.db"):
-        use_write_ahead_log(database)
 
 
 main()

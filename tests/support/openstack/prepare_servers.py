@@ -129,6 +129,7 @@ def networks(directory):
 
 
 STEPS = [nova, neutron, placement, cinder]
+DATABASES = ["nova_api", "nova_cell0", "nova_cell1", "neutron", "placement", "cinder"]
 
 
 def take_apart(directory):
