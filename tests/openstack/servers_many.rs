@@ -12,9 +12,10 @@ use crate::support::openstack::Service;
 /// Each server takes Nova, Neutron and Placement three seconds of a processor, of which there is one for them at best.
 const LONG: Duration = Duration::from_secs(1200);
 
+/// Not more: a machine of half the speed would leave Nova without an answer for a minute, which ends a call.
 #[test]
-fn forty_nodes_at_once_are_launched_and_deleted_with_one_list_a_second() {
-    at_once(40);
+fn twenty_nodes_at_once_are_launched_and_deleted_with_one_list_a_second() {
+    at_once(20);
 }
 
 #[test]
