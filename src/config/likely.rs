@@ -7,7 +7,7 @@ use std::fs::File;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use nodepool_drivers::api::{LabelImage, Problems, Resources, Value, yaml};
+use nodepool_drivers::api::{LabelImage, PoolSettings, Problems, Resources, Value, yaml};
 
 use super::Config;
 use super::problem::FileProblem;
@@ -30,6 +30,8 @@ pub(super) fn warn(main: &Parsed, config: &Config, problems: &Problems) {
             problems.warning(format!("diskimages[{index}]"), message);
         }
     }
+    // Of a section whose driver is not there nothing is known.
+    let all_known = items(tree.get("providers")).count() == config.providers.len();
     for (index, name) in names(tree.get("labels")) {
         let in_pool = items(tree.get("providers"))
             .flat_map(|provider| items(provider.get("pools")))
@@ -40,9 +42,7 @@ pub(super) fn warn(main: &Parsed, config: &Config, problems: &Problems) {
             problems.warning(format!("labels[{index}]"), message);
         }
         let min_ready = config.launcher.labels.get(name).map_or(0, |label| label.min_ready);
-        // Of a section whose driver is not there nothing is known.
-        let all_known = items(tree.get("providers")).count() == config.providers.len();
-        let most = most_nodes(config, name).filter(|_| in_pool && all_known);
+        let most = if in_pool && all_known { most_nodes(config, name) } else { None };
         let message = if min_ready > 0 && has_machines_only(config, name) {
             format!("is of no effect: the label '{name}' is of machines only, which are ready anyway")
         } else if let Some(most) = most.filter(|most| *most < min_ready) {
@@ -57,20 +57,22 @@ pub(super) fn warn(main: &Parsed, config: &Config, problems: &Problems) {
     warn_of_shared_machines(tree, problems);
 }
 
+/// The pools that have a label.
+fn pools_with<'a>(config: &'a Config, label: &'a str) -> impl Iterator<Item = &'a PoolSettings> {
+    let nodes = config.providers.values().filter_map(|provider| provider.nodes());
+    nodes.flat_map(|nodes| nodes.pools.values()).filter(move |pool| pool.labels.contains_key(label))
+}
+
 /// How many nodes the pools that have a label may have together; `None` if one of them has no limit.
 fn most_nodes(config: &Config, label: &str) -> Option<u64> {
-    let pools = config.providers.values().filter_map(|provider| Some(&provider.nodes()?.pools));
-    let pools = pools.flat_map(|pools| pools.values()).filter(|pool| pool.labels.contains_key(label));
-    let mut limits = pools.map(|pool| pool.limits.get(Resources::INSTANCES));
+    let mut limits = pools_with(config, label).map(|pool| pool.limits.get(Resources::INSTANCES));
     limits.try_fold(0, |sum: u64, limit| Some(sum.saturating_add(u64::try_from(limit?).unwrap_or(0))))
 }
 
 /// Whether a label is one of pools whose nodes nobody launches, and of no others.
 fn has_machines_only(config: &Config, label: &str) -> bool {
-    let pools = config.providers.values().filter_map(|provider| Some(&provider.nodes()?.pools));
-    let mut labels =
-        pools.flat_map(|pools| pools.values()).filter_map(|pool| pool.labels.get(label)).peekable();
-    labels.peek().is_some() && labels.all(|label| label.image == LabelImage::None)
+    let mut pools = pools_with(config, label).peekable();
+    pools.peek().is_some() && pools.all(|pool| pool.labels[label].image == LabelImage::None)
 }
 
 /// Warns of a machine that several providers have: each gives it to a job without knowing of the others. What stands
