@@ -27,7 +27,8 @@ pub struct ProviderFacts {
 pub struct LabelFacts {
     /// What a node of it needs, if that is known.
     pub needs: Option<Resources>,
-    /// Whether there is what it boots from, if it is no disk image; `None` where it has not said that yet.
+    /// Whether there is what it boots from, as far as that is not told by ZooKeeper; `None` where it was not asked, or has not
+    /// said.
     pub boots: Option<bool>,
 }
 

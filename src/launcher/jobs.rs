@@ -217,19 +217,20 @@ impl Deletion {
         info!(log, "the node is deleted");
         Ok(if unnamed { Deleted::GoneUnnamed } else { Deleted::Gone })
     }
+
     fn delete_leaked(&self, external_id: &str, stop: &StopToken, log: &Logger) -> Result<Deleted, ZkError> {
         let tools = &self.tools;
-        // The copy of the tree may be behind.
         let Some(cloud) = tools.provider.nodes().filter(|_| !stop.is_stopped()) else {
             return Ok(Deleted::NotNow);
         };
+        // The copy of the tree may be behind.
         if tools.nodes.exists(&self.node)? {
             return Ok(Deleted::NotNow);
         }
         warn!(log, "deleting an instance without a node"; "id" => external_id);
         let deleted = delete_at(cloud, external_id, stop, log);
         // Also one that takes its time, as in the original.
-        if deleted.as_ref().map_or_else(|error| error.kind() == ErrorKind::Timeout, |()| true) {
+        if deleted.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::Timeout) {
             metrics::leaked_instance(tools);
         }
         match deleted {
