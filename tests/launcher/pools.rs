@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::support::Signal;
+use crate::support::{Daemon, Signal};
 
 fn two(test: &str, first: &str, second: &str) -> Sandbox<'static> {
     let sandbox = Sandbox::new(&format!("launcher-{test}"));
@@ -106,20 +106,24 @@ fn a_pool_that_leaves_a_provider_is_registered_no_more() {
     }
 }
 
-#[test]
-fn a_cloud_that_cannot_be_reached_is_warned_of_once() {
-    let sandbox = Sandbox::new("launcher-unreachable");
-    // Nobody listens there.
+/// A launcher that knows a cloud `far`, at which nobody listens.
+fn with_a_cloud_far_away(sandbox: &Sandbox<'_>) -> Daemon {
     let auth = "{auth_url: 'http://127.0.0.1:1/v3', username: u, password: p, project_name: p, \
          user_domain_name: d, project_domain_name: d}";
     sandbox.replace("clouds.yaml", &format!("clouds: {{far: {{auth: {auth}}}}}"));
+    let mut command = sandbox.launcher_command(&[]);
+    command.env("OS_CLIENT_CONFIG_FILE", sandbox.path("clouds.yaml"));
+    sandbox.spawn(&command)
+}
+
+#[test]
+fn a_cloud_that_cannot_be_reached_is_warned_of_once() {
+    let sandbox = Sandbox::new("launcher-unreachable");
     let pools = "[{name: main, labels: [{name: a, cloud-image: i, min-ram: 1}, {name: b, cloud-image: i, min-ram: 2}]}]";
     let far =
         format!("  - {{name: far, cloud: far, rate: 0.01, cloud-images: [{{name: i}}], pools: {pools}}}\n");
     sandbox.write_body(&body(&["{name: a, min-ready: 1}", "b"], &[far]));
-    let mut command = sandbox.launcher_command(&[]);
-    command.env("OS_CLIENT_CONFIG_FILE", sandbox.path("clouds.yaml"));
-    let launcher = sandbox.spawn(&command);
+    let launcher = with_a_cloud_far_away(&sandbox);
     launcher.wait_log("the provider still does not say how it stands", SOON);
     launcher.signal(Signal::TERM);
     assert!(launcher.wait_exit(SOON).success());
@@ -131,16 +135,11 @@ fn a_cloud_that_cannot_be_reached_is_warned_of_once() {
 #[test]
 fn a_cloud_that_has_not_answered_since_the_start_leaves_requests_to_others() {
     let sandbox = Sandbox::new("launcher-mute");
-    let auth = "{auth_url: 'http://127.0.0.1:1/v3', username: u, password: p, project_name: p, \
-         user_domain_name: d, project_domain_name: d}";
-    sandbox.replace("clouds.yaml", &format!("clouds: {{far: {{auth: {auth}}}}}"));
     let far = "  - {name: far, cloud: far, rate: 0.01, priority: 1, cloud-images: [{name: i}], \
          pools: [{name: main, labels: [{name: a, cloud-image: i, min-ram: 1}]}]}\n";
     let near = provider("near", "", "    priority: 2\n", &[pool("main", &["a"], "")]);
     sandbox.write_body(&body(&["a"], &[far.to_owned(), near]));
-    let mut command = sandbox.launcher_command(&[]);
-    command.env("OS_CLIENT_CONFIG_FILE", sandbox.path("clouds.yaml"));
-    let _launcher = sandbox.spawn(&command);
+    let _launcher = with_a_cloud_far_away(&sandbox);
     let zuul = Requestor::new(&sandbox);
     let nodes = zuul.wait_nodes(&zuul.ask(&["a"]));
     assert_eq!(zuul.node(&nodes[0]).unwrap()["provider"], "near");
