@@ -1,6 +1,6 @@
 //! Looks at a provider: how it stands, and what others have left there; and the removal of what is no node's.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use slog::warn;
 use super::facts::{ProviderFacts, Remark};
 use super::metrics;
 use super::tools::Tools;
+use super::world::Node;
 use crate::zk::Generation;
 
 /// How long a provider may take to say how it stands.
@@ -34,11 +35,11 @@ pub(super) struct Survey {
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) facts: ProviderFacts,
-    /// Instances whose nodes have no record any more.
+    /// Instances that are no node's any more.
     pub(super) leaked: Vec<Leaked>,
 }
 
-/// An instance whose node has no record.
+/// An instance whose node has no record, or has got another instance.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Leaked {
     pub(super) external_id: String,
@@ -94,22 +95,39 @@ impl Survey {
         instance.metadata.get(metadata::PROVIDER_NAME) == Some(&self.tools.name)
     }
 
-    /// The nodes that there are; `None` as long as that is not known.
-    fn nodes(&self) -> Option<BTreeSet<String>> {
+    /// The nodes that there are, with their instances; `None` as long as that is not known.
+    fn nodes(&self) -> Option<BTreeMap<String, Option<String>>> {
         let state = self.tools.shared.lock();
-        state.complete.then(|| state.world.nodes().keys().cloned().collect())
+        let instance = |(id, node): (&String, &Node)| (id.clone(), node.instance.clone());
+        state.complete.then(|| state.world.nodes().iter().map(instance).collect())
     }
 
-    /// The instances of a list whose nodes have no record. Each record is older than its instance, and goes after it: so
-    /// they are those whose node there was neither before the list nor after it.
-    fn leaked(&self, instances: &[Instance], before: Option<BTreeSet<String>>) -> Vec<Leaked> {
+    /// The instances of a list that are no node's. Each record is older than its instance, and goes after it: so they are
+    /// those whose node there was neither before the list nor after it, or was there with another instance.
+    fn leaked(
+        &self,
+        instances: &[Instance],
+        before: Option<BTreeMap<String, Option<String>>>,
+    ) -> Vec<Leaked> {
         let Some((before, after)) = before.zip(self.nodes()) else { return Vec::new() };
         let of_node = |instance: &Instance| {
             let node = instance.metadata.get(metadata::NODE_ID)?.clone();
             Some(Leaked { external_id: instance.external_id.clone(), node })
         };
         let ours = instances.iter().filter(|instance| self.is_ours(instance)).filter_map(of_node);
-        ours.filter(|leaked| !before.contains(&leaked.node) && !after.contains(&leaked.node)).collect()
+        let is_nobodys = |leaked: &Leaked| {
+            let mut looks = [&before, &after].into_iter();
+            looks.all(|nodes| leaked.is_nobodys(nodes.get(&leaked.node).map(Option::as_deref)))
+        };
+        ours.filter(is_nobodys).collect()
+    }
+}
+
+impl Leaked {
+    /// Whether it is no node's. `node` is the record of its node, if there is one, and in it the instance that the node has
+    /// for good, if it has one yet. A cloud may make an instance late, when its node has got another one.
+    pub(super) fn is_nobodys(&self, node: Option<Option<&str>>) -> bool {
+        node.is_none_or(|instance| instance.is_some_and(|instance| instance != self.external_id))
     }
 }
 

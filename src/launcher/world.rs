@@ -247,6 +247,7 @@ pub(super) mod testing {
             tenant: None,
             resources: [("instances", 1), ("cores", 4)].into_iter().collect(),
             az: None,
+            instance: None,
             locked: false,
             version: 0,
             hold_expiration: None,

@@ -188,6 +188,11 @@ impl NodeRecord {
         self.external_id.as_str()
     }
 
+    /// The same, once no other instance is launched for it any more.
+    pub fn final_instance(&self) -> Option<&str> {
+        self.external_id().filter(|_| !matches!(self.state, NodeState::Init | NodeState::Building))
+    }
+
     /// Whether it waits for somebody to ask for it.
     pub fn is_free(&self) -> bool {
         self.state == NodeState::Ready && self.allocated_to.is_none()

@@ -107,11 +107,6 @@ impl Nodes {
         lock.delete_with(&path(id))
     }
 
-    /// Whether there is anything of a node, even if it is no record.
-    pub fn exists(&self, id: &str) -> ZkResult<bool> {
-        self.session.stat(&path(id)).map(|stat| stat.is_some())
-    }
-
     /// Replaces a node's record if it still has `version`, and returns its new version.
     pub fn write(&self, id: &str, record: &NodeRecord, version: i32) -> ZkResult<i32> {
         self.session.set(&path(id), &encode(record), version)

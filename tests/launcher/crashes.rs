@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use serde_json::json;
+
 use super::*;
 use crate::support::Daemon;
 
@@ -241,6 +243,24 @@ fn killed_once_what_a_lock_has_left_of_a_node_is_locked() {
     site.zuul.zk.wait_children(&lock, SETTLED, <[String]>::is_empty);
     site.settle(&[]);
     assert_eq!(site.zuul.zk.children(NODES), Vec::<String>::new());
+}
+
+/// A cloud that has not answered may make an instance when its node has long got another one.
+#[test]
+fn an_instance_that_has_appeared_late_goes_and_its_node_stays() {
+    let site = Site::new("late-instance");
+    let request = site.zuul.ask(&["a"]);
+    let launcher = site.sandbox.launcher(&[]);
+    let nodes = site.zuul.wait_nodes(&request);
+    launcher.kill();
+    let made = record(&site.zuul.zk, &nodes[0]).unwrap();
+    let metadata = json!({"nodepool_node_id": nodes[0], "nodepool_provider_name": "cloud"});
+    let late = site.state.join("late");
+    std::fs::write(&late, json!([metadata, {"instances": 1}]).to_string()).unwrap();
+
+    site.settle(&[request]);
+    assert!(!late.exists());
+    assert_eq!(record(&site.zuul.zk, &nodes[0]).unwrap()["external_id"], made["external_id"]);
 }
 
 macro_rules! crashes {

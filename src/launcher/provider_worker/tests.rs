@@ -168,14 +168,27 @@ fn instances_without_nodes_leave_less_to_nodes() {
     let section = json!({"name": "cloud", "fake": {"max-servers": 10, "state-dir": instances}, "pools": []});
     let mut idle = Idle::new(section);
     let worker = &mut idle.worker;
-    for (number, (node, provider)) in
-        [("known", "cloud"), ("unknown", "cloud"), ("theirs", "elsewhere")].into_iter().enumerate()
-    {
+    let placed = [
+        ("known", "cloud"),
+        ("unknown", "cloud"),
+        ("theirs", "elsewhere"),
+        ("with-another", "cloud"),
+        ("building", "cloud"),
+    ];
+    for (number, (node, provider)) in placed.into_iter().enumerate() {
         let metadata = json!({"nodepool_node_id": node, "nodepool_provider_name": provider});
         let text = json!([metadata, {"instances": 1}]).to_string();
         std::fs::write(instances.join(format!("i{number}")), text).unwrap();
     }
-    worker.tools.shared.lock().world.set_node("known", Some(node(NodeState::InUse, "a")), false);
+    let in_use = |instance: &str| Node { instance: Some(instance.to_owned()), ..node(NodeState::InUse, "a") };
+    let nodes = [
+        ("known", in_use("i0")),
+        ("with-another", in_use("i9")),
+        ("building", node(NodeState::Building, "a")),
+    ];
+    for (id, node) in nodes {
+        worker.tools.shared.lock().world.set_node(id, Some(node), false);
+    }
     let look = |complete: bool| {
         worker.tools.shared.lock().complete = complete;
         let cancel = Arc::new(StopSource::new());
@@ -184,8 +197,9 @@ fn instances_without_nodes_leave_less_to_nodes() {
         let found = nodepool_threads::Job::run(&mut survey, &source.token()).unwrap();
         (found.facts.limits.get("instances"), found.leaked)
     };
-    let leaked = Leaked { external_id: "i1".to_owned(), node: "unknown".to_owned() };
-    assert_eq!(look(true), (Some(8), vec![leaked]));
+    let leaked = [("i1", "unknown"), ("i3", "with-another")]
+        .map(|(id, node)| Leaked { external_id: id.to_owned(), node: node.to_owned() });
+    assert_eq!(look(true), (Some(7), leaked.into()));
     // As long as records may be unread nobody knows.
     assert_eq!(look(false), (Some(9), vec![]));
     std::fs::remove_dir_all(instances).unwrap();

@@ -30,6 +30,8 @@ pub struct Node {
     pub resources: Resources,
     /// Its zone.
     pub az: Option<String>,
+    /// The id of its instance, once no other one is launched for it any more.
+    pub instance: Option<String>,
     /// Whether somebody has its lock.
     pub locked: bool,
     /// The version of its record.
@@ -55,6 +57,7 @@ impl Node {
             tenant: record.tenant_name.clone().filter(|_| says_needs(record.get("resources"))),
             resources: resources(record.get("resources")),
             az: record.az.as_str().map(str::to_owned),
+            instance: record.final_instance().map(str::to_owned),
             locked: listed.locked,
             version,
             hold_expiration: record.get("hold_expiration").as_f64().filter(|seconds| *seconds > 0.0),
