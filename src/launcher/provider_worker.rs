@@ -281,8 +281,7 @@ impl Worker {
             (complete && full_look).then_some(self.next_full_look),
             (complete && self.has_ages()).then_some(self.next_ages),
         ];
-        let soonest = rounds.into_iter().flatten().chain(to_come).min();
-        soonest.unwrap_or(now).min(now + SURVEY_ROUND)
+        rounds.into_iter().flatten().chain(to_come).fold(now + SURVEY_ROUND, Instant::min)
     }
 
     /// Whether nobody was there at the provider the last time, or it has never said how it stands, though asked.
