@@ -18,6 +18,8 @@ mkdir -p "root$dir"
 mount --bind "$dir" "root$dir"
 # What other tests, or an administrator, have here of ours; and the word of containers that nothing may be started.
 rm -rf root/var/log/nodepool root/etc/nodepool root/usr/sbin/policy-rc.d
+# Each installation would have all manual pages of the machine listed anew.
+rm -f root/var/lib/man-db/auto-update
 
 if [ "$init" = scripts ]; then
     mount --rbind /dev root/dev
