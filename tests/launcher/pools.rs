@@ -124,7 +124,8 @@ fn a_cloud_that_cannot_be_reached_is_warned_of_once() {
         format!("  - {{name: far, cloud: far, rate: 0.01, cloud-images: [{{name: i}}], pools: {pools}}}\n");
     sandbox.write_body(&body(&["{name: a, min-ready: 1}", "b"], &[far]));
     let launcher = with_a_cloud_far_away(&sandbox);
-    launcher.wait_log("the provider still does not say how it stands", SOON);
+    // Each look at it takes as long as the pauses between its tries, of which no two are the same.
+    launcher.wait_log("the provider still does not say how it stands", 3 * SOON);
     launcher.signal(Signal::TERM);
     assert!(launcher.wait_exit(SOON).success());
     let log = launcher.log();
