@@ -38,6 +38,19 @@ impl Cloud {
         }
     }
 
+    /// Each call about nodes begins with this.
+    pub(super) fn answer(&self, call: &CallContext) -> Result<(), Error> {
+        call.stop.check()?;
+        match &self.behaviour.silent_while {
+            Some(file) if file.exists() => {
+                let message =
+                    format!("nobody answers for the fake cloud as long as there is {}", file.display());
+                Err(Error::new(ErrorKind::Unavailable, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Adds an instance, or says that there is no room for it.
     pub(super) fn add_within_limits(&self, instance: Instance) -> Result<(), Error> {
         if self.behaviour.limits == Resources::default() {

@@ -34,6 +34,8 @@ pub(super) struct Behaviour {
     pub(super) limits: Resources,
     /// Where instances are kept, so that they outlive the process.
     pub(super) state_dir: Option<PathBuf>,
+    /// As long as this file is there, nobody answers for nodes.
+    pub(super) silent_while: Option<PathBuf>,
 }
 
 impl Default for Behaviour {
@@ -49,6 +51,7 @@ impl Default for Behaviour {
             left_ports: 0,
             limits: Resources::default(),
             state_dir: None,
+            silent_while: None,
         }
     }
 }
@@ -123,6 +126,7 @@ impl Behaviour {
             left_ports: table.integer("left-ports").and_then(|count| u64::try_from(count).ok()).unwrap_or(0),
             limits: limits.into_iter().filter_map(|(key, name)| Some((name, table.integer(key)?))).collect(),
             state_dir: table.string("state-dir").map(PathBuf::from),
+            silent_while: table.string("silent-while").map(PathBuf::from),
         };
         table.finish();
         behaviour

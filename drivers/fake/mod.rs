@@ -1,9 +1,8 @@
 //! The `fake` driver: a cloud in memory, for tests, benchmarks and for trying out a configuration.
 //!
 //! It takes the sections that the original's fake provider takes, and a mapping `fake:` that makes it slow or
-//! makes it fail. Each opened provider is a cloud of its own; what it holds is gone with it,
-//! unless `state-dir` keeps its instances. Of an uploaded
-//! file it only checks that it is there.
+//! makes it fail. Each opened provider is a cloud of its own; what it holds is gone with it, unless `state-dir` keeps its
+//! instances. Of an uploaded file it only checks that it is there.
 //!
 //! This is the driver to copy for a new one: `config` reads, `cloud` holds the state, and the two
 //! abilities `images` and `nodes` are a file each.

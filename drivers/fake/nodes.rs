@@ -18,32 +18,33 @@ impl Nodes for FakeProvider {
     }
 
     fn delete(&self, call: &CallContext, external_id: &str) -> Result<(), Error> {
+        self.cloud.answer(call)?;
         self.cloud.take_time_to_delete(call, &format!("the node {external_id}"))?;
         self.cloud.instances.remove(external_id)
     }
 
     fn list(&self, call: &CallContext) -> Result<Vec<Instance>, Error> {
-        call.stop.check()?;
+        self.cloud.answer(call)?;
         self.cloud.instances.list()
     }
 
     fn limits(&self, call: &CallContext) -> Result<Resources, Error> {
-        call.stop.check()?;
+        self.cloud.answer(call)?;
         Ok(self.cloud.behaviour.limits.clone())
     }
 
     fn console(&self, call: &CallContext, external_id: &str) -> Result<Option<String>, Error> {
-        call.stop.check()?;
+        self.cloud.answer(call)?;
         Ok(Some(format!("the instance {external_id} of the fake cloud has nothing to say\n")))
     }
 
     fn clean_up(&self, call: &CallContext) -> Result<CleanedUp, Error> {
-        call.stop.check()?;
+        self.cloud.answer(call)?;
         Ok(CleanedUp { ports: std::mem::take(&mut *self.cloud.left_ports.lock()), floating_ips: 0 })
     }
 
     fn needs(&self, call: &CallContext, _pool: &PoolSettings, _label: &str) -> Result<Resources, Error> {
-        call.stop.check()?;
+        self.cloud.answer(call)?;
         Ok(needs())
     }
 }
@@ -78,7 +79,7 @@ impl NodeRequestHandler for FakeHandler {
             let message = format!("the node request {} asks for no node '{label}'", self.request.id);
             return Err(Error::new(ErrorKind::Permanent, message));
         }
-        call.stop.check()?;
+        self.cloud.answer(call)?;
         self.cloud.quota_failures.strike(|| "the fake cloud has no room".to_owned())?;
         let instance = Instance {
             external_id: Uuid::new_v4().to_string(),

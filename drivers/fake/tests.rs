@@ -99,7 +99,7 @@ fn the_fake_mapping_is_read() {
     let fake = json!({"fake": {
         "upload-delay": 1.5, "upload-failures": 2, "delete-delay": 2, "delete-failures": -1,
         "launch-delay": 3, "launch-failures": 4, "quota-failures": 5, "max-servers": 6, "max-cores": 7,
-        "max-ram": 8, "state-dir": "/state", "left-ports": 9,
+        "max-ram": 8, "state-dir": "/state", "left-ports": 9, "silent-while": "/off",
     }, "name": "f"});
     let (config, problems) = testing::read(fake, |table| FakeConfig::read(table, "fake"));
     assert_eq!(problems, [""; 0]);
@@ -114,6 +114,7 @@ fn the_fake_mapping_is_read() {
         left_ports: 9,
         limits: [("instances", 6), ("cores", 7), ("ram", 8)].into_iter().collect(),
         state_dir: Some("/state".into()),
+        silent_while: Some("/off".into()),
     };
     assert_eq!(config.unwrap().behaviour, expected);
 }

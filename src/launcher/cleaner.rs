@@ -87,16 +87,16 @@ pub fn still(why: Why, node: &Node, rules: &Rules<'_>) -> bool {
     }
 }
 
-/// The node that is deleted to make room in a pool: the one that has been ready for the longest time. None while
-/// another one is being deleted, whose room will do, unless its deletion has gone on for long. Not one that is
-/// `claimed`.
+/// The node that is deleted to make room in a provider's pools `among`: the one that has been ready for the longest time.
+/// None while another one is being deleted, whose room will do, unless its deletion has gone on for long. Not one that
+/// is `claimed`.
 pub fn oldest_unused(
     world: &World,
-    (provider, pool): (&str, &str),
+    (provider, among): (&str, &[&str]),
     now: f64,
     claimed: impl Fn(&str) -> bool,
 ) -> Option<String> {
-    let in_pool = |node: &Node| node.provider == provider && node.pool == pool;
+    let in_pool = |node: &Node| node.provider == provider && among.contains(&node.pool.as_str());
     let going = |node: &Node| node.state == NodeState::Deleting && now - node.state_time < LONG_DELETION;
     if world.nodes().values().any(|node| in_pool(node) && going(node)) {
         return None;
@@ -181,11 +181,13 @@ mod tests {
         world.set_node("2", Some(ready(3.0)), false);
         world.set_node("3", Some(Node { pool: "other".into(), ..ready(1.0) }), false);
         world.set_node("4", Some(Node { locked: true, ..ready(1.0) }), false);
-        let oldest = |world: &World, now| oldest_unused(world, ("p", "main"), now, |_| false);
+        let oldest = |world: &World, now| oldest_unused(world, ("p", &["main"]), now, |_| false);
         assert_eq!(oldest(&world, 10.0).as_deref(), Some("2"));
         // Somebody is about to take that one.
-        let found = oldest_unused(&world, ("p", "main"), 10.0, |id| id == "2");
+        let found = oldest_unused(&world, ("p", &["main"]), 10.0, |id| id == "2");
         assert_eq!(found.as_deref(), Some("1"));
+        let found = oldest_unused(&world, ("p", &["main", "other"]), 10.0, |_| false);
+        assert_eq!(found.as_deref(), Some("3"));
         world.set_node("5", Some(Node { locked: true, ..node(NodeState::Deleting, "a") }), false);
         assert_eq!(oldest(&world, 299.0), None);
         // The provider does not get rid of that one.

@@ -36,7 +36,7 @@ pub(super) struct Handler {
     zone: Option<String>,
     /// What it has been given for the nodes that are missing.
     allotted: Allotments,
-    /// The ready nodes that it has taken or tried: nobody else shall try them as long as it is served.
+    /// The ready nodes that it has taken: nobody else shall try them as long as it is served.
     claims: Vec<Claim>,
     promise: Promise,
     log: Logger,
@@ -123,15 +123,20 @@ impl Handler {
         handler.pursue(stop)
     }
 
-    /// Whether it has any of its nodes.
+    /// Whether it has any of its nodes, or one is being launched.
     pub(super) fn has_nodes(&self) -> bool {
-        self.slots.iter().any(|slot| matches!(slot, Slot::Here(_)))
+        self.slots.iter().any(|slot| matches!(slot, Slot::Here(_) | Slot::Launching))
+    }
+
+    /// The pool and the label of the first node that nothing is done for.
+    pub(super) fn wanted(&self) -> Option<(String, String)> {
+        let slot = *self.open().first()?;
+        Some((self.pool.clone(), self.request.record.node_types.get(slot)?.clone()))
     }
 
     /// Gets the nodes that are still missing, as far as something was given for them.
     pub(super) fn pursue(mut self: Box<Self>, stop: &StopToken) -> ZkResult<Step> {
-        let (mut launches, mut short) = (Vec::new(), false);
-        let mut rooms = Vec::new();
+        let (mut rooms, mut short) = (Vec::new(), false);
         // The ready ones first: where they are, the new ones shall be.
         for slot in self.open() {
             if stop.is_stopped() {
@@ -144,15 +149,7 @@ impl Handler {
                 None => short = true,
             }
         }
-        for (slot, reserved) in rooms {
-            match self.launch(slot, reserved) {
-                Some(launch) => {
-                    self.set(slot, Slot::Launching);
-                    launches.push(launch);
-                }
-                None => self.set(slot, Slot::Failed(None)),
-            }
-        }
+        let mut launches = self.launch_in(rooms);
         match launches.len() {
             0 if !short => self.conclude(stop),
             1 if !short => {
@@ -169,6 +166,39 @@ impl Handler {
                 Ok(Step::More { handler: self, launches, shortage })
             }
         }
+    }
+
+    /// The launches that there is room for by now, while others of it go on. Makes no call: of the ready nodes that it is
+    /// given, if any, it takes none before the launches are over.
+    pub(super) fn launch_more(&mut self) -> Vec<Launch> {
+        // Then it is declined.
+        if self.slots.iter().any(|slot| matches!(slot, Slot::Failed(_))) {
+            return Vec::new();
+        }
+        self.allot();
+        let mut rooms = Vec::new();
+        for (slot, allotment) in std::mem::take(&mut self.allotted) {
+            match allotment {
+                Allotment::Room(reserved) => rooms.push((slot, reserved)),
+                node @ Allotment::Node(_) => _ = self.allotted.insert(slot, node),
+            }
+        }
+        self.launch_in(rooms)
+    }
+
+    /// The launches of nodes that there is room for.
+    fn launch_in(&mut self, rooms: Vec<(usize, Reserved)>) -> Vec<Launch> {
+        let mut launches = Vec::new();
+        for (slot, reserved) in rooms {
+            match self.launch(slot, reserved) {
+                Some(launch) => {
+                    self.set(slot, Slot::Launching);
+                    launches.push(launch);
+                }
+                None => self.set(slot, Slot::Failed(None)),
+            }
+        }
+        launches
     }
 
     fn set(&mut self, slot: usize, what: Slot) {
@@ -246,21 +276,16 @@ impl Handler {
     }
 
     /// Takes a ready node of the pool, if it is still to be had.
-    fn take_ready(&mut self, slot: usize, claim: Claim, stop: &StopToken) -> ZkResult<bool> {
+    fn take_ready(&mut self, slot: usize, mut claim: Claim, stop: &StopToken) -> ZkResult<bool> {
         let id = claim.node.clone();
-        // Kept in any case: nobody else shall try it either.
-        self.claims.push(claim);
-        let mut expect = |version| {
-            if let Some(claim) = self.claims.last_mut() {
-                claim.expected = Some(version);
-            }
-        };
+        // If it is not, the copy of the tree may show why in a moment. Until then nobody shall try it again.
+        claim.expected = Some(i32::MAX);
         if let Some(keeper) = &self.tools.keeper {
             let Some(Ok((record, version))) = self.nodes.read(&id)? else { return Ok(false) };
             // As long as the machine may take to answer.
             if !keeper.check(&record, stop) {
                 // It is taken away: until then nobody else shall wait for the machine.
-                expect(version.wrapping_add(1));
+                claim.expected = Some(version.wrapping_add(1));
                 return Ok(false);
             }
             crash_point("machine-checked");
@@ -283,7 +308,8 @@ impl Handler {
         }
         let mut node = HeldNode { id, record, version, nodes, lock };
         node.write()?;
-        expect(node.version);
+        claim.expected = Some(node.version);
+        self.claims.push(claim);
         crash_point("node-allocated");
         debug!(self.log, "taking a ready node"; "node" => &node.id);
         self.set(slot, Slot::Here(Box::new(node)));

@@ -29,7 +29,7 @@ use super::handler::{Handler, Short, Step, tell_of};
 use super::jobs::{Deleted, Deletion, Outcome, Task, What, Work};
 use super::metrics;
 use super::offer::Offer;
-use super::shared::State;
+use super::shared::{RoomFor, State};
 use super::survey::{CleanUp, Found, Leaked, Survey};
 use super::tools::{MOST_CONCURRENCY, Tools};
 use super::world::Node;
@@ -58,6 +58,8 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 /// The pauses after a node could not be deleted.
 const DELETE_PAUSES: Pauses = Pauses { first: Duration::from_secs(5), longest: Duration::from_secs(60) };
+/// How long a request that gives way to others is left alone.
+const WAY: Duration = Duration::from_secs(5);
 /// How long cancelled work may take to come back when the daemon stops.
 const STOP_LIMIT: Duration = Duration::from_secs(7);
 
@@ -154,8 +156,16 @@ struct Active {
     waiting: bool,
     /// Not tried again before.
     not_before: Option<Instant>,
+    /// It is given back for those before it.
+    gives_way: bool,
     generation: Generation,
     cancel: Arc<StopSource>,
+}
+
+impl Active {
+    fn is_due(&self) -> bool {
+        self.not_before.is_none_or(|at| at <= Instant::now())
+    }
 }
 
 struct Worker {

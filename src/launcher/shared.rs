@@ -74,6 +74,14 @@ impl State {
         self.facts.get(provider).cloned()
     }
 
+    /// Whether a pool has room for a node, whatever its provider has.
+    pub(super) fn has_room_in_pool(&self, what: &RoomFor<'_>) -> bool {
+        what.ask(&self.facts, |wanted, limits| {
+            self.ledger.room(&self.world, wanted, &Limits { provider: None, ..*limits })
+        })
+        .is_ok()
+    }
+
     /// Takes room for a node, or says what it is short of.
     pub(super) fn reserve(&mut self, what: &RoomFor<'_>) -> Result<Ticket, Shortage> {
         let Self { world, ledger, facts, .. } = self;

@@ -188,3 +188,94 @@ fn requests_that_the_provider_refuses_the_rest_do_not_wait_for_each_other() {
     }
     zuul.zk.wait_children(NODES, SOON, |names| names.is_empty());
 }
+
+/// Each pool waited for itself only: the room that one of them waited for was given to the other one, and then each
+/// request had one of its two nodes for ever.
+#[test]
+fn who_has_a_part_of_its_nodes_gets_the_next_room_whatever_the_pool() {
+    let sandbox = two_pools("pools-part", "max-servers: 2", "");
+    let zuul = Requestor::new(&sandbox);
+    let _launcher = sandbox.launcher(&[]);
+    let used = zuul.accept(&zuul.ask(&["a"]));
+    let first = zuul.ask(&["a", "a"]);
+    wait_nodes(&zuul.zk, "ready", 1);
+    let before_it = zuul.ask_with(&["b", "b"], json!({"priority": "100"}));
+    zuul.wait(&before_it, "pending");
+    zuul.give_back(&used[0]);
+    zuul.accept(&first).iter().for_each(|node| zuul.give_back(node));
+    zuul.accept(&before_it);
+}
+
+/// The second request has a ready node, so each of them has one.
+#[test]
+fn requests_that_have_all_nodes_of_a_provider_do_not_wait_for_each_other() {
+    let sandbox = two_pools("pools-stalemate", "max-servers: 2", "min-ready: 1");
+    let zuul = Requestor::new(&sandbox);
+    let _launcher = sandbox.launcher(&[]);
+    wait_nodes(&zuul.zk, "ready", 1);
+    let ids = [zuul.ask(&["a", "a"]), zuul.ask(&["b", "b"])];
+    for id in &ids {
+        zuul.accept(id).iter().for_each(|node| zuul.give_back(node));
+    }
+}
+
+#[test]
+fn an_unused_node_of_another_pool_makes_room_at_the_provider() {
+    let sandbox = two_pools("pools-make-room", "max-servers: 1", "min-ready: 1");
+    let zuul = Requestor::new(&sandbox);
+    let _launcher = sandbox.launcher(&[]);
+    wait_nodes(&zuul.zk, "ready", 1);
+    zuul.accept(&zuul.ask(&["a"]));
+}
+
+/// A provider with a pool for `a`, and one for `b`, of which the label has these keys.
+fn two_pools(test: &str, behaviour: &str, of_b: &str) -> Sandbox<'static> {
+    let sandbox = Sandbox::new(&format!("launcher-{test}"));
+    let pools = [pool("main", &["a"], ""), pool("other", &["b"], "")];
+    let b = format!("{{name: b, {of_b}}}");
+    sandbox.write_body(&body(&["a", &b], &[provider("cloud", behaviour, "", &pools)]));
+    sandbox
+}
+
+/// The next node was launched only once all those before it were there.
+#[test]
+fn room_is_used_while_other_nodes_of_the_request_are_being_launched() {
+    let sandbox = simple("more-room", &["a"], "", "max-servers: 2");
+    let zuul = Requestor::new(&sandbox);
+    let launcher = sandbox.launcher(&[]);
+    let used = zuul.accept(&zuul.ask(&["a", "a"]));
+    // From here on no launch ends.
+    let slow = provider("cloud", "launch-delay: 3600", "", &[pool("main", &["a"], "max-servers: 2")]);
+    sandbox.write_body(&body(&["a"], &[slow.replace("launch-delay: 0.01, ", "")]));
+    launcher.wait_log("the provider's configuration has changed", SOON);
+    zuul.give_back(&used[0]);
+    zuul.ask(&["a", "a"]);
+    wait_nodes(&zuul.zk, "building", 1);
+    zuul.give_back(&used[1]);
+    wait_nodes(&zuul.zk, "building", 2);
+}
+
+/// It waited there for as long as nobody answered for the cloud, though another pool had room.
+#[test]
+fn a_request_that_waits_for_room_is_left_to_others_when_the_cloud_falls_silent() {
+    let sandbox = Sandbox::new("launcher-wait-silent");
+    let off = sandbox.path("off");
+    let write = |keys: &str| {
+        let behaviour = format!("max-servers: 1, silent-while: '{}'", off.display());
+        let keys = format!("    priority: 1\n{keys}");
+        let cloud = provider("cloud", &behaviour, &keys, &[pool("main", &["a"], "")]);
+        let other = provider("other", "", "    priority: 2\n", &[pool("main", &["a"], "")]);
+        sandbox.write_body(&body(&["a"], &[cloud, other]));
+    };
+    write("");
+    let zuul = Requestor::new(&sandbox);
+    let _launcher = sandbox.launcher(&[]);
+    zuul.accept(&zuul.ask(&["a"]));
+    let waits = zuul.ask(&["a"]);
+    zuul.wait(&waits, "pending");
+    std::fs::write(&off, "").unwrap();
+    // An edit has the cloud looked at.
+    write("    max-concurrency: 5\n");
+    let nodes = zuul.accept(&waits);
+    assert_eq!(zuul.node(&nodes[0]).unwrap()["provider"], "other");
+}

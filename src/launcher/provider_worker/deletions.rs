@@ -91,17 +91,34 @@ impl Worker {
         }
     }
 
-    /// Has the oldest ready node of a pool deleted that nobody needs.
-    pub(super) fn make_room(&mut self, pool: &str) {
-        let found = {
-            let state = self.tools.shared.lock();
-            oldest_unused(&state.world, (&self.tools.name, pool), now(), |id| state.ledger.is_claimed(id))
+    /// Has the oldest ready node deleted that nobody needs, for a node of this label that there is no room for: one of its
+    /// pool, or of any pool if it is the provider that has no room. The original leaves those of other pools.
+    pub(super) fn make_room(&mut self, pool: &str, label: &str) {
+        // Nobody is there who could delete a node, or launch another one.
+        if self.is_silent() {
+            return;
+        }
+        let tools = Arc::clone(&self.tools);
+        let Some(settings) = tools.pool(pool) else { return };
+        let all: Vec<&str> = tools.pools().into_iter().map(|pool| pool.name.as_str()).collect();
+        let (among, found) = {
+            let state = tools.shared.lock();
+            let oldest = |among: &[&str]| {
+                oldest_unused(&state.world, (&tools.name, among), now(), |id| state.ledger.is_claimed(id))
+            };
+            let room = RoomFor { provider: &tools.name, pool: settings, label, tenant: None };
+            match oldest(&[pool]) {
+                None if state.has_room_in_pool(&room) => {
+                    let found = oldest(&all);
+                    (all, found)
+                }
+                found => (vec![pool], found),
+            }
         };
         // Of ours the copy may not have that they are being deleted.
-        let making = self
-            .deleting
-            .iter()
-            .any(|(node, of)| of.as_deref() == Some(pool) && !self.put_off.contains_key(node));
+        let making = self.deleting.iter().any(|(node, of)| {
+            of.as_deref().is_some_and(|of| among.contains(&of)) && !self.put_off.contains_key(node)
+        });
         if making {
             return;
         }

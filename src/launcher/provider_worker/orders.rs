@@ -3,6 +3,7 @@
 use nodepool_drivers::api::PoolSettings;
 
 use super::*;
+use crate::launcher::launch::Launch;
 use crate::model::NodeRequest;
 
 impl Worker {
@@ -23,47 +24,86 @@ impl Worker {
         board.keep_stuck(&self.tools.name, is_there);
     }
 
-    /// Gives the requests that we have and that wait with us their next piece of work.
+    /// Gives the requests that we have and that wait with us their next piece of work. Who has a part of its nodes comes
+    /// first: two that have a part each would wait for each other.
     pub(super) fn tend(&mut self) {
-        let mut idle: Vec<_> = self
+        let mut open: Vec<_> = self
             .active
             .iter()
-            .filter(|(_, active)| active.out == 0)
-            .filter_map(|(id, active)| Some((active.handler.as_ref()?.request.rank(), id)))
+            .filter(|(_, active)| active.out == 0 || active.waiting)
+            .filter_map(|(id, active)| {
+                let handler = active.handler.as_ref()?;
+                Some((!handler.has_nodes(), handler.request.rank(), id))
+            })
             .collect();
-        idle.sort();
-        let idle: Vec<String> = idle.into_iter().map(|(_, id)| id.clone()).collect();
-        for id in idle {
-            let Some(active) = self.active.get_mut(&id) else { continue };
-            let (waiting, due) = (active.waiting, active.not_before.is_none_or(|at| at <= Instant::now()));
-            let Some(handler) = active.handler.take() else { continue };
-            let task =
-                if waiting { self.task_for_waiting(handler, due) } else { Ok(Task::Conclude(handler)) };
-            let Some(active) = self.active.get_mut(&id) else { continue };
-            match task {
-                Ok(task) => {
-                    active.not_before = None;
-                    active.out += 1;
-                    self.backlog.push_back(Work::new(id, task, &active.cancel));
-                }
-                Err(handler) => {
-                    let pool = handler.pool.clone();
-                    active.handler = Some(handler);
-                    // Nobody is there who could delete a node, or launch another one.
-                    if !self.is_silent() {
-                        self.make_room(&pool);
-                    }
-                }
+        open.sort();
+        let open: Vec<String> = open.into_iter().map(|(.., id)| id.clone()).collect();
+        for id in open {
+            if self.active.get(&id).is_some_and(|active| active.out > 0) {
+                self.launch_more(&id);
+            } else {
+                self.tend_idle(id);
             }
         }
         self.break_stalemate();
     }
 
-    /// When nothing goes on because requests that the provider refuses nodes hold some each, the last of them gives its own
-    /// back: they would wait for each other for ever, as they do in the original.
+    fn tend_idle(&mut self, id: String) {
+        let Some(active) = self.active.get_mut(&id) else { return };
+        let (waiting, due) = (active.waiting, active.is_due());
+        let Some(handler) = active.handler.take() else { return };
+        let task = if waiting { self.task_for_waiting(handler, due) } else { Ok(Task::Conclude(handler)) };
+        let Some(active) = self.active.get_mut(&id) else { return };
+        match task {
+            Ok(task) => {
+                active.not_before = None;
+                active.out += 1;
+                self.backlog.push_back(Work::new(id, task, &active.cancel));
+            }
+            Err(handler) => {
+                let wanted = handler.wanted();
+                active.handler = Some(handler);
+                self.make_room_for(wanted);
+            }
+        }
+    }
+
+    /// Has launched what there is room for by now, for a request of which other nodes are being launched.
+    fn launch_more(&mut self, id: &str) {
+        if !self.tools.shared.lock().world.requests().contains_key(id) {
+            return;
+        }
+        let Some(active) = self.active.get_mut(id).filter(|active| active.is_due()) else { return };
+        let Some(handler) = &mut active.handler else { return };
+        if !handler.follow(&self.tools) {
+            return;
+        }
+        let launches = handler.launch_more();
+        let wanted = handler.wanted();
+        active.waiting = wanted.is_some();
+        self.begin_launches(id, launches);
+        self.make_room_for(wanted);
+    }
+
+    fn make_room_for(&mut self, wanted: Option<(String, String)>) {
+        if let Some((pool, label)) = wanted {
+            self.make_room(&pool, &label);
+        }
+    }
+
+    /// Adds launches for a request to the backlog.
+    pub(super) fn begin_launches(&mut self, id: &str, launches: Vec<Launch>) {
+        let Some(active) = self.active.get_mut(id) else { return };
+        active.out += launches.len();
+        let work = |launch| Work::new(id.to_owned(), Task::Launch(Box::new(launch)), &active.cancel);
+        self.backlog.extend(launches.into_iter().map(work));
+    }
+
+    /// When nothing goes on because requests that wait for room hold a part of their nodes each, the last of them gives
+    /// its own back: they would wait for each other for ever, as they do in the original.
     fn break_stalemate(&mut self) {
-        let is_refused = |active: &Active| active.out == 0 && active.waiting && active.not_before.is_some();
-        if !self.deleting.is_empty() || self.active.len() < 2 || !self.active.values().all(is_refused) {
+        let waits = |active: &Active| active.out == 0 && active.waiting;
+        if !self.deleting.is_empty() || self.active.len() < 2 || !self.active.values().all(waits) {
             return;
         }
         let holding = self.active.iter().filter_map(|(id, active)| {
@@ -75,11 +115,23 @@ impl Worker {
         let Some(id) = holding.last().filter(|_| holding.len() > 1).map(|(_, id)| (*id).clone()) else {
             return;
         };
+        let are_refused = self.active.values().all(|active| active.not_before.is_some());
+        if !are_refused && !self.have_all_nodes() {
+            return;
+        }
         let Some(active) = self.active.get_mut(&id) else { return };
         let Some(handler) = active.handler.take() else { return };
         info!(self.log, "the node request gives way to those before it"; "request" => &id);
         active.out += 1;
+        active.gives_way = true;
         self.backlog.push_back(Work::new(id, Task::GiveBack(handler), &active.cancel));
+    }
+
+    /// Whether all nodes that there are at the provider are those of the requests that we have: no other one will leave room.
+    fn have_all_nodes(&self) -> bool {
+        let state = self.tools.shared.lock();
+        let mut nodes = state.world.nodes().values().filter(|node| node.provider == self.tools.name);
+        nodes.all(|node| node.allocated_to.as_ref().is_some_and(|id| self.active.contains_key(id)))
     }
 
     /// What is to be done for a request that waits for room with us, or its handler back if nothing is. As
@@ -98,7 +150,8 @@ impl Worker {
         if due && handler.allot() {
             return Ok(Task::Pursue(handler));
         }
-        if handler.wants_ready_ones() {
+        // Or nobody is there who could launch a node, while others may serve it.
+        if handler.wants_ready_ones() || self.is_silent() {
             return Ok(Task::GiveBack(handler));
         }
         if handler.is_for_stock() {
@@ -213,7 +266,7 @@ impl Worker {
         tasks
     }
 
-    fn begin(&mut self, request: String, pool: String, task: Task) {
+    pub(super) fn begin(&mut self, request: String, pool: String, task: Task) {
         let cancel = Arc::new(StopSource::new());
         let active = Active {
             pool,
@@ -221,6 +274,7 @@ impl Worker {
             out: 1,
             waiting: false,
             not_before: None,
+            gives_way: false,
             generation: self.generation,
             cancel: Arc::clone(&cancel),
         };

@@ -3,6 +3,7 @@
 use nodepool_drivers::api::ErrorKind;
 
 use super::*;
+use crate::launcher::launch::LaunchEnd;
 
 impl Worker {
     pub(super) fn note_session(&mut self) {
@@ -36,6 +37,10 @@ impl Worker {
         active.out -= 1;
         let is_old = active.generation != self.generation;
         match outcome {
+            Ok(Outcome::Step(Step::Over(_))) if active.gives_way => {
+                self.known.insert(request.clone(), (None, Instant::now() + WAY));
+                self.active.remove(&request);
+            }
             Ok(Outcome::Step(Step::Over(version))) => {
                 let until = Instant::now() + if version.is_some() { REMEMBERED } else { OTHERS };
                 self.known.insert(request.clone(), (version, until));
@@ -52,15 +57,16 @@ impl Worker {
                     self.next_survey = self.next_survey.min(Instant::now() + SURVEY_AGAIN);
                 }
                 active.handler = Some(handler);
-                let cancel = Arc::clone(&active.cancel);
                 if self.stopping {
                     return;
                 }
-                active.out += launches.len();
-                let work = |launch| Work::new(request.clone(), Task::Launch(Box::new(launch)), &cancel);
-                self.backlog.extend(launches.into_iter().map(work));
+                self.begin_launches(&request, launches);
             }
             Ok(Outcome::Launched(end)) => {
+                // Whatever its limits are: not at once again, though other nodes are still being launched.
+                if matches!(end, LaunchEnd::NoRoom) {
+                    active.not_before = Some(Instant::now() + FULL_PAUSE);
+                }
                 if let (Some(handler), Task::Launching(slot)) = (&mut active.handler, task) {
                     handler.put(slot, end);
                 }
