@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn what_an_event_has_ordered_is_done_at_once_each_time() {
         let (mut queue, now) = (ErrandQueue::default(), Instant::now());
-        let what = What::Reset("1".to_owned());
+        let what = What::RemoveEmpty("1".to_owned());
         for _ in 0..2 {
             queue.order(what.clone(), now);
             assert_eq!(all(&mut queue), slice::from_ref(&what));

@@ -46,7 +46,7 @@ pub(super) enum What {
 impl What {
     /// Whether it is ordered at each step as long as it seems necessary.
     pub(super) fn is_repeated(&self) -> bool {
-        matches!(self, Self::Collect(_) | Self::Deallocate(_) | Self::Forget { .. })
+        matches!(self, Self::Collect(_) | Self::Deallocate(_) | Self::Forget { .. } | Self::Reset(_))
     }
 }
 

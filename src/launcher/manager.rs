@@ -229,6 +229,7 @@ impl Launcher {
             }
             self.keep_stock();
             self.give_back_orphans();
+            self.reset_abandoned();
             self.clear_departed();
         }
         self.send_errands();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nodepool_drivers::api::{PoolSettings, Resources};
 use nodepool_threads::{Mutex, MutexGuard};
@@ -11,6 +12,7 @@ use super::facts::ProviderFacts;
 use super::ledger::{Ledger, Limits, Shortage, Ticket, Wanted};
 use super::world::World;
 use crate::config::{DiskImage, LauncherConfig};
+use crate::model::RequestState;
 
 /// The shared state.
 pub(super) struct Shared(Mutex<State>);
@@ -31,6 +33,9 @@ pub(super) struct State {
     pub(super) tenants: BTreeMap<String, Resources>,
     /// The ids of this launcher's pools.
     pub(super) own_pools: BTreeSet<String>,
+    /// The requests whose service has come to nothing, and since when: they may say that they are being served, while
+    /// nobody does.
+    pub(super) abandoned: BTreeMap<String, Instant>,
     /// Whether the copies of the tree are complete: before that, what they lack means nothing.
     pub(super) complete: bool,
 }
@@ -45,7 +50,20 @@ impl Shared {
     }
 }
 
+/// How long the copy of the tree may take to show that a request was taken.
+const LAG: Duration = Duration::from_secs(5);
+
 impl State {
+    /// The abandoned requests that still say that they are being served.
+    pub(super) fn abandoned(&mut self) -> Vec<String> {
+        let Self { world, abandoned, .. } = self;
+        let is_pending = |id: &String| {
+            world.requests().get(id).is_some_and(|request| request.record.state == RequestState::Pending)
+        };
+        abandoned.retain(|id, since| since.elapsed() < LAG || is_pending(id));
+        abandoned.keys().filter(|id| is_pending(id)).cloned().collect()
+    }
+
     /// Takes over what the configuration says.
     pub(super) fn configure(
         &mut self,
@@ -124,5 +142,30 @@ fn resource_of(key: &str) -> &str {
         "max-volumes" => "volumes",
         "max-volume-gb" => "volume-gb",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::launcher::world::testing::request;
+
+    #[test]
+    fn what_is_abandoned_is_so_as_long_as_its_record_says_that_it_is_served() {
+        let mut state = State::default();
+        let id = "200-0000000001";
+        let since = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+        state.abandoned.insert(id.to_owned(), since(0));
+        // The copy of the tree may be behind.
+        assert_eq!(state.abandoned(), [""; 0]);
+        state.world.set_request(id, Some(request(id, json!({"state": "pending"}))));
+        assert_eq!(state.abandoned(), [id]);
+        state.abandoned.insert(id.to_owned(), since(60));
+        assert_eq!(state.abandoned(), [id]);
+        state.world.set_request(id, Some(request(id, json!({"state": "requested"}))));
+        assert_eq!(state.abandoned(), [""; 0]);
+        assert!(state.abandoned.is_empty());
     }
 }

@@ -130,6 +130,13 @@ impl Launcher {
         self.own.unseen = self.own.made.keys().filter(|id| unseen(id)).cloned().collect();
     }
 
+    /// Has the requests reset that we have begun to serve, and could not go on with. As long as the lock is still there,
+    /// the errand comes to nothing, and is ordered again.
+    pub(super) fn reset_abandoned(&mut self) {
+        let abandoned = self.shared.lock().abandoned();
+        abandoned.into_iter().for_each(|id| self.order(What::Reset(id)));
+    }
+
     pub(super) fn look_for_lost_requests(&mut self) {
         let pending: Vec<String> = {
             let state = self.shared.lock();

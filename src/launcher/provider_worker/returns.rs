@@ -90,10 +90,12 @@ impl Worker {
         let Some(active) = self.active.get_mut(request) else { return };
         match (task, &mut active.handler) {
             (Task::Launching(slot), Some(handler)) => handler.lost(*slot),
-            // Its locks are gone with it: somebody begins anew once the copy of the tree shows that.
+            // Its locks are gone with it: somebody begins anew once that shows, and its record says no more that it is served.
             _ => {
                 self.known.insert(request.to_owned(), (None, Instant::now() + OTHERS));
                 active.handler = None;
+                self.tools.shared.lock().abandoned.insert(request.to_owned(), Instant::now());
+                let _ = self.nudge.try_send(());
             }
         }
     }

@@ -204,3 +204,15 @@ fn instances_without_nodes_leave_less_to_nodes() {
     assert_eq!(look(false), (Some(9), vec![]));
     std::fs::remove_dir_all(instances).unwrap();
 }
+
+/// It rested until the next round of the launcher thread.
+#[test]
+fn a_request_that_cannot_be_gone_on_with_is_abandoned_at_once() {
+    let mut idle = Idle::new(json!({"name": "cloud", "pools": []}));
+    let worker = &mut idle.worker;
+    let tools = Arc::clone(&worker.tools);
+    let task = Task::Decline { tools: Arc::clone(&tools), pool: "main".to_owned(), reasons: Vec::new() };
+    worker.begin("1".to_owned(), "main".to_owned(), task);
+    worker.fail("1", &Task::Begun);
+    assert!(tools.shared.lock().abandoned.contains_key("1"));
+}
