@@ -27,7 +27,7 @@ pub(super) enum Event {
     ConfigUnwatched,
     /// An errand has come back.
     ErrandDone(Box<Finished<Errand>>),
-    /// A provider has stopped, or other machines are away than before.
+    /// A thread of a provider has ended, or other machines are away than before.
     Nudge,
     /// The session's status has changed.
     Session,

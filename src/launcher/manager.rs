@@ -5,6 +5,8 @@ mod following;
 mod keeping;
 mod knowing;
 mod stocking;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,7 +25,7 @@ use super::event::{Event, Inbox};
 use super::facts::label_ready;
 use super::metrics;
 use super::min_ready;
-use super::provider_worker::ProviderWorker;
+use super::provider_worker::{ProviderWorker, entry_key};
 use super::shared::{Shared, State};
 use super::standing::Keeper;
 use super::tools::Tools;
@@ -45,7 +47,7 @@ const ROUND: Duration = Duration::from_secs(60);
 const SWEEP_ROUND: Duration = Duration::from_secs(3600);
 /// How long to wait after a label's requests for stock have failed.
 const STOCK_PAUSES: Pauses = Pauses { first: Duration::from_secs(10), longest: Duration::from_secs(80) };
-/// How long to wait before a provider that could not be opened is tried again.
+/// How long to wait before a provider is opened again that could not be, or whose thread has ended by itself.
 const OPEN_PAUSE: Duration = Duration::from_secs(10);
 /// How often the statistics of the fleet are sent.
 const STATS_ROUND: Duration = Duration::from_secs(1);
@@ -125,7 +127,8 @@ pub(super) struct Own {
     stock_failures: BTreeMap<String, u32>,
     /// The labels for stock that no pool can launch yet.
     bare: BTreeSet<String>,
-    reopen: Option<Instant>,
+    /// When providers are opened that could not be, or whose threads have ended by themselves.
+    reopen: BTreeMap<String, Instant>,
     generation: Option<Generation>,
     damaged: BTreeSet<(String, String)>,
     leads: bool,
@@ -179,9 +182,9 @@ impl Launcher {
 
     fn deadline(&self) -> Instant {
         let own = &self.own;
-        let pauses = own.stock_pauses.values().copied();
+        let pauses = own.stock_pauses.values().chain(own.reopen.values()).copied();
         let again = own.queue.next_pause(Instant::now());
-        let others = [own.reopen, own.next_round, own.stats_due, own.queues_due, own.trim_due, again];
+        let others = [own.next_round, own.stats_due, own.queues_due, own.trim_due, again];
         let first = pauses.chain(others.into_iter().flatten()).min();
         first.unwrap_or_else(|| Instant::now() + ROUND)
     }
@@ -210,8 +213,9 @@ impl Launcher {
 
     fn step(&mut self) {
         let at = Instant::now();
-        if self.own.reopen.is_some_and(|due| due <= at) {
-            self.own.reopen = None;
+        let before = self.own.reopen.len();
+        self.own.reopen.retain(|_, due| *due > at);
+        if self.own.reopen.len() < before {
             self.follow_config();
         }
         if self.own.trim_due.is_some_and(|due| due <= at) {
@@ -219,6 +223,7 @@ impl Launcher {
             trim_memory();
         }
         self.own.stock_pauses.retain(|_, until| *until > at);
+        self.retire_dead();
         self.bury();
         self.bury_keepers();
         let is_complete = self.shared.lock().complete;

@@ -15,6 +15,7 @@ mod app;
 mod assign;
 mod board;
 mod cleaner;
+mod ended;
 mod errand_queue;
 mod errands;
 mod event;

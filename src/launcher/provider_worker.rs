@@ -15,7 +15,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use nodepool_threads::{Finished, Pauses, Pool, StopSource, Thread, activity_within, spawn};
 use slog::{Logger, debug, error, info, warn};
 
@@ -24,6 +24,7 @@ use inbox::{Event, Inbox};
 use super::allot::{Promise, allot, allot_offered};
 use super::assign::{Reason, Verdict, View, Wait, objections, verdict};
 use super::cleaner::{Rules, Why, garbage, oldest_unused};
+use super::ended::{Ended, Running};
 use super::facts::ProviderFacts;
 use super::handler::{Handler, Short, Step, tell_of};
 use super::jobs::{Deleted, Deletion, Outcome, Task, What, Work};
@@ -69,8 +70,7 @@ pub(super) struct ProviderWorker {
     poke: Sender<()>,
     configure: Sender<Arc<Tools>>,
     pub(super) tools: Arc<Tools>,
-    /// Reads as disconnected once the thread has ended.
-    ended: Receiver<Infallible>,
+    ended: Ended,
     thread: Option<Thread<bool>>,
 }
 
@@ -87,16 +87,12 @@ impl ProviderWorker {
         let (configure, configured) = bounded(1);
         let from_owner = (poked, configured, stop.stopped().clone());
         let (worker, inbox) = Worker::new(&tools, hostname, session, membership, nudge, from_owner)?;
-        let (running, ended) = bounded(0);
-        let nudge = nudge.clone();
+        let (running, ended) = Running::new(nudge);
         let run = move || {
-            // Also dropped when it panics.
-            let running: Sender<Infallible> = running;
-            let clean = worker.run(&inbox);
-            drop(running);
-            // One message tells of all that have ended.
-            let _ = nudge.try_send(());
-            clean
+            // Dropped in this order: the worker, what has come back to it, and the sign that it runs.
+            let _running = running;
+            let inbox = inbox;
+            worker.run(&inbox)
         };
         let thread = spawn(format!("provider-{}", tools.name), "provider", run)?;
         Ok(Self { stop, poke, configure, tools, ended, thread: Some(thread) })
@@ -124,12 +120,12 @@ impl ProviderWorker {
 
     /// Whether it has stopped.
     pub(super) fn is_over(&self) -> bool {
-        self.wait_over(Instant::now())
+        self.ended.is_over()
     }
 
     /// Waits until it has stopped, until `deadline` at most.
     pub(super) fn wait_over(&self, deadline: Instant) -> bool {
-        matches!(self.ended.recv_deadline(deadline), Err(RecvTimeoutError::Disconnected))
+        self.ended.wait_over(deadline)
     }
 
     /// Waits for the end. False if not all of its work has come back.
@@ -375,7 +371,7 @@ impl Worker {
 }
 
 /// The key of a pool's entry among the components.
-fn entry_key(provider: &str, pool: &str) -> String {
+pub(super) fn entry_key(provider: &str, pool: &str) -> String {
     format!("{provider}/{pool}")
 }
 

@@ -10,6 +10,7 @@ impl Launcher {
         // What there was no room for may have some now.
         self.own.stock_pauses.clear();
         self.own.stock_failures.clear();
+        self.own.reopen.clear();
         self.web_settings.set(&self.config.launcher.webapp);
         self.follow_config();
     }
@@ -45,6 +46,9 @@ impl Launcher {
             if retiring || self.own.leaving.iter().any(|(leaving, _)| *leaving == name) {
                 continue;
             }
+            if self.own.reopen.contains_key(&name) {
+                continue;
+            }
             let old = self.own.workers.get(&name).map(|worker| &worker.tools.config);
             if old.is_some_and(|old| same_provider(&**old, &*config)) {
                 continue;
@@ -57,14 +61,14 @@ impl Launcher {
                 Err(why) => {
                     error!(self.log, "the provider cannot be opened"; "provider" => &name, "reason" => why);
                     self.shared.lock().board.set_trouble(&name, Some("it cannot be opened"), now());
-                    self.own.reopen = Some(Instant::now() + OPEN_PAUSE);
+                    self.own.reopen.insert(name, Instant::now() + OPEN_PAUSE);
                     continue;
                 }
             };
             match self.own.workers.get_mut(&name) {
                 Some(worker) => {
                     if !worker.configure(tools) {
-                        self.own.reopen = Some(Instant::now() + Duration::from_millis(100));
+                        self.own.reopen.insert(name, Instant::now() + Duration::from_millis(100));
                     }
                 }
                 None => match ProviderWorker::start(
@@ -77,7 +81,7 @@ impl Launcher {
                     Ok(worker) => _ = self.own.workers.insert(name, worker),
                     Err(error) => {
                         error!(self.log, "the provider's threads cannot be started"; "provider" => &name, "reason" => %error);
-                        self.own.reopen = Some(Instant::now() + OPEN_PAUSE);
+                        self.own.reopen.insert(name, Instant::now() + OPEN_PAUSE);
                     }
                 },
             }
@@ -125,6 +129,32 @@ impl Launcher {
         self.own.retiring.push(worker);
     }
 
+    /// Gives up the providers that have lost a thread although nobody has told it to end. They are opened anew, but not
+    /// at once: it may happen to them again.
+    pub(super) fn retire_dead(&mut self) {
+        let Own { workers, keepers, .. } = &self.own;
+        let dead = workers.iter().filter_map(|(name, worker)| {
+            let keeper_is_over = keepers.get(name).is_some_and(|keeper| keeper.is_over());
+            let kind = match (worker.is_over(), keeper_is_over) {
+                (true, _) => "provider",
+                (false, true) => "standing",
+                (false, false) => return None,
+            };
+            Some((name.clone(), format!("{kind}-{name}")))
+        });
+        let dead: Vec<_> = dead.collect();
+        for (name, thread) in dead {
+            error!(self.log, "a thread of the provider has ended by itself; this is a bug";
+                "provider" => &name, "thread" => thread);
+            let what = Some("a thread of it has ended by itself");
+            self.shared.lock().board.set_trouble(&name, what, now());
+            if let Some(worker) = self.own.workers.remove(&name) {
+                self.retire(worker);
+            }
+            self.own.reopen.insert(name, Instant::now() + OPEN_PAUSE);
+        }
+    }
+
     /// Lets go of providers that have stopped.
     pub(super) fn bury(&mut self) {
         let before = self.own.retiring.len();
@@ -132,7 +162,12 @@ impl Launcher {
             match worker.is_over() {
                 true => {
                     // Another one of this name may be another place.
-                    self.shared.lock().facts.remove(&worker.tools.name);
+                    let name = &worker.tools.name;
+                    self.shared.lock().facts.remove(name);
+                    // One that has panicked leaves them.
+                    for (_, pool) in self.own.ids.keys().filter(|(provider, _)| provider == name) {
+                        self.membership.set(&entry_key(name, pool), None);
+                    }
                     worker.join();
                 }
                 false => self.own.retiring.push(worker),

@@ -11,7 +11,8 @@ impl Launcher {
     /// The keeper of a provider's machines, which it is told of.
     pub(super) fn keeper(&mut self, provider: &str, machines: &[Machine]) -> Result<Arc<Keeper>, String> {
         self.own.departed.remove(provider);
-        if let Some(keeper) = self.own.keepers.get(provider) {
+        // One that has ended is replaced: it stands there until then, so that its nodes are not taken for nobody's.
+        if let Some(keeper) = self.own.keepers.get(provider).filter(|keeper| !keeper.is_over()) {
             keeper.configure(machines);
             return Ok(Arc::clone(keeper));
         }
@@ -86,7 +87,7 @@ impl Launcher {
     /// Lets go of keepers that have ended.
     pub(super) fn bury_keepers(&mut self) {
         let before = self.own.leaving.len();
-        self.own.leaving.retain(|(_, keeper)| !keeper.wait_over(Instant::now()));
+        self.own.leaving.retain(|(_, keeper)| !keeper.is_over());
         if self.own.leaving.len() < before {
             self.follow_config();
         }

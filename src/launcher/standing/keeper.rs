@@ -13,6 +13,7 @@ use slog::{Logger, o, warn};
 use super::job::answers;
 use super::record;
 use super::working::Working;
+use crate::launcher::ended::{Ended, Running};
 use crate::launcher::key_scan::ScanError;
 use crate::model::NodeRecord;
 use crate::zk::{ListedNode, Nodes};
@@ -24,9 +25,10 @@ use crate::zk::{ListedNode, Nodes};
 pub struct Keeper {
     news: Arc<Mutex<News>>,
     log: Logger,
+    ended: Ended,
     // Dropped before the thread, which ends by that.
     wake: Sender<()>,
-    thread: Thread<()>,
+    _thread: Thread<()>,
 }
 
 /// Machines that cannot be used, with what they do instead, such as that one "does not answer".
@@ -48,7 +50,7 @@ pub(super) struct News {
 
 impl Keeper {
     /// Starts the thread for `provider`, which has `machines` and keeps its nodes in `nodes`. Whoever reads from
-    /// `nudge` learns that other machines are away than before.
+    /// `nudge` learns that other machines are away than before, or that the thread has ended.
     ///
     /// # Errors
     /// When the system has no room for its threads.
@@ -70,10 +72,14 @@ impl Keeper {
         };
         let news = Arc::new(Mutex::new("news of machines", news));
         let (work, finished) = Working::new(provider, nodes, &news, nudge, &log)?;
+        let (running, ended) = Running::new(nudge);
         let thread = spawn(format!("standing-{provider}"), "keeper of machines", move || {
+            // Dropped in this order: the work, what has come back to it, and the sign that it runs.
+            let _running = running;
+            let finished = finished;
             work.run(&woken, &finished);
         })?;
-        Ok(Self { news, log, wake, thread })
+        Ok(Self { news, log, ended, wake, _thread: thread })
     }
 
     /// The configuration has changed. Machines that are new or different are looked at again.
@@ -110,9 +116,14 @@ impl Keeper {
         self.tell(|news| news.stopping = true);
     }
 
+    /// Whether it has ended, which only a bug makes it do by itself.
+    pub fn is_over(&self) -> bool {
+        self.ended.is_over()
+    }
+
     /// Waits until it has ended, until `deadline` at most. True if it has.
     pub fn wait_over(&self, deadline: Instant) -> bool {
-        self.thread.ended_by(deadline)
+        self.ended.wait_over(deadline)
     }
 
     /// The machines that could not be used the last time: what they have is not to be waited for.
