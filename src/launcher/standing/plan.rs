@@ -44,6 +44,16 @@ pub enum Sight {
     },
 }
 
+impl Sight {
+    /// Until when a machine that did not answer is let be.
+    fn dead_until(&self) -> Option<Instant> {
+        match self {
+            Self::Dead { again_at, .. } => Some(*again_at),
+            Self::Looking { .. } | Self::Alive { .. } => None,
+        }
+    }
+}
+
 /// The sights of the machines.
 pub type Sights = BTreeMap<MachineId, Sight>;
 
@@ -106,7 +116,8 @@ pub enum Order {
 /// What is to be done now, and when there will be more even if nothing changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// What to do; no two of them are about the same node or place.
+    /// What to do; no two of them are about the same node or place. Looks come last, in the order in which they are to
+    /// be begun.
     pub orders: Vec<Order>,
     /// When to plan again at the latest.
     pub again_at: Option<Instant>,
@@ -135,6 +146,12 @@ pub fn plan(machines: &[Machine], nodes: &[ListedNode], sights: &Sights, now: In
         let Some(nodes) = places.taken.get(&id) else { continue };
         plan.for_machine(machine, id, nodes, sights, now);
     }
+    // A machine that does not answer holds up a look at another one for its timeout. So those that did not come last,
+    // and of these first who has been due for the longest time.
+    plan.orders.sort_by_key(|order| match order {
+        Order::Look(id) => (true, sights.get(id).and_then(Sight::dead_until)),
+        _ => (false, None),
+    });
     plan
 }
 

@@ -231,7 +231,30 @@ fn a_ready_node_is_updated_when_anything_has_changed() {
 fn machines_do_not_wait_for_each_other() {
     let machines = [machine("a", 1), machine("b", 1)];
     let nodes = [node("1", &machines[1], 0)];
-    assert_eq!(planned(&machines, &nodes, Known::DeadNow).0, ["look a", "look b"]);
+    assert_eq!(planned(&machines, &nodes, Known::DeadNow).0, ["look b", "look a"]);
+}
+
+/// More dead machines than there may be looks at a time, early in the file, kept all others from being looked at.
+#[test]
+fn machines_that_did_not_answer_are_looked_at_after_all_others_and_in_their_turn() {
+    let now = Instant::now();
+    let dead = |due| Some(Sight::Dead { failures: 9, again_at: now - Duration::from_secs(due) });
+    let stale = Some(Sight::Alive { seen: seen(), fresh_until: now });
+    let fresh = Some(Sight::Alive { seen: seen(), fresh_until: now + LATER });
+    let cases: [(Vec<Option<Sight>>, &[&str]); 4] = [
+        (vec![dead(1), dead(3), None, dead(2)], &["look 2", "look 1", "look 3", "look 0"]),
+        (vec![dead(1), stale.clone(), None], &["look 1", "look 2", "look 0"]),
+        (vec![None, stale, dead(0)], &["look 0", "look 1", "look 2"]),
+        (vec![None, dead(1), fresh], &["register 2 0", "look 0", "look 1"]),
+    ];
+    for (known, expected) in cases {
+        let machines: Vec<_> = (0..known.len()).map(|host| machine(&host.to_string(), 1)).collect();
+        let sights = machines
+            .iter()
+            .zip(&known)
+            .filter_map(|(machine, sight)| sight.clone().map(|sight| (machine.identity(), sight)));
+        assert_eq!(words(&plan(&machines, &[], &sights.collect(), now)), expected, "{known:?}");
+    }
 }
 
 mod converging {
