@@ -45,8 +45,10 @@ const SPARE_WORKERS: usize = 4;
 const DELETERS: usize = 64;
 /// How often the provider is looked at.
 const SURVEY_ROUND: Duration = Duration::from_secs(60);
-/// How soon it is looked at again when it has not answered, or has said that it is full.
+/// How soon it is looked at again when it may stand otherwise by now.
 const SURVEY_AGAIN: Duration = Duration::from_secs(2);
+/// The pauses after looks that have failed. Each may be a login, and a cloud may lock who fails at too many.
+const SURVEY_PAUSES: Pauses = Pauses { first: SURVEY_AGAIN, longest: SURVEY_ROUND };
 /// How often nodes are looked through for those that have become too old.
 const AGE_ROUND: Duration = Duration::from_secs(1);
 /// How often all requests are looked through while none can be taken: some may have to be declined.
@@ -191,6 +193,8 @@ struct Worker {
     cleaning: bool,
     /// Why the provider has not said the last time how it stands, if it has not.
     mute: Option<String>,
+    /// How many looks in a row have failed.
+    failed_surveys: u32,
     next_survey: Instant,
     next_ages: Instant,
     next_full_look: Instant,
@@ -246,6 +250,7 @@ impl Worker {
             cancel_survey: Arc::new(StopSource::new()),
             cleaning: false,
             mute: None,
+            failed_surveys: 0,
             next_survey: Instant::now(),
             next_ages: Instant::now(),
             next_full_look: Instant::now(),
@@ -326,6 +331,7 @@ impl Worker {
                 }
                 self.keep_facts(&old);
                 self.cancel_survey.stop();
+                self.failed_surveys = 0;
                 self.next_survey = Instant::now();
             }
             Event::Session => self.note_session(),
@@ -343,6 +349,13 @@ impl Worker {
         }
     }
 
+    /// Has the provider looked at soon. After a look that has failed its pause is kept.
+    fn look_soon(&mut self) {
+        if self.failed_surveys == 0 {
+            self.next_survey = self.next_survey.min(Instant::now() + SURVEY_AGAIN);
+        }
+    }
+
     /// Does what can be done now.
     fn step(&mut self) {
         let complete = self.tools.shared.lock().complete;
@@ -355,7 +368,7 @@ impl Worker {
             self.order_deletions();
         }
         if self.is_silent() {
-            self.next_survey = self.next_survey.min(Instant::now() + SURVEY_AGAIN);
+            self.look_soon();
         }
         if Instant::now() >= self.next_survey && !self.surveying {
             let is_known = self.tools.shared.lock().facts.contains_key(&self.tools.name);

@@ -52,15 +52,18 @@ impl Worker {
                     info!(self.log, "the node request waits for room"; "request" => &request, "pool" => &active.pool);
                 }
                 active.waiting = shortage.is_some();
-                if shortage == Some(Short::AtProvider) {
+                let is_full = shortage == Some(Short::AtProvider);
+                if is_full {
                     active.not_before = Some(Instant::now() + FULL_PAUSE);
-                    self.next_survey = self.next_survey.min(Instant::now() + SURVEY_AGAIN);
                 }
                 active.handler = Some(handler);
                 if self.stopping {
                     return;
                 }
                 self.begin_launches(&request, launches);
+                if is_full {
+                    self.look_soon();
+                }
             }
             Ok(Outcome::Launched(end)) => {
                 // Whatever its limits are: not at once again, though other nodes are still being launched.
@@ -112,7 +115,7 @@ impl Worker {
         }
         // There is more room than was said, or an instance that can be told to be nobody's only now.
         if look_again {
-            self.next_survey = self.next_survey.min(Instant::now() + SURVEY_AGAIN);
+            self.look_soon();
         }
         match outcome {
             // The copy of the tree may be behind.
@@ -172,7 +175,10 @@ impl Worker {
                 if self.mute.take().is_some() {
                     info!(self.log, "the provider says again how it stands");
                 }
-                SURVEY_ROUND
+                self.failed_surveys = 0;
+                // What others have left stays at the first look, and when the session's end has not been seen.
+                let early = job.generation != Some(self.generation);
+                if early { SURVEY_AGAIN } else { SURVEY_ROUND }
             }
             // Which has ended the look.
             Ok(Err(_)) if self.stopping => SURVEY_ROUND,
@@ -191,16 +197,18 @@ impl Worker {
                     warn!(self.log, "the provider does not say how it stands"; "reason" => &why);
                 }
                 self.mute = Some(why);
-                SURVEY_AGAIN
+                let is_mistake = error.kind() == ErrorKind::Permanent;
+                let times = if is_mistake { u32::MAX } else { self.failed_surveys };
+                self.failed_surveys = self.failed_surveys.saturating_add(1);
+                SURVEY_PAUSES.jittered(times)
             }
             Err(panicked) => {
                 error!(self.log, "a look at the provider has panicked; this is a bug"; "panic" => panicked.0);
-                SURVEY_ROUND
+                self.failed_surveys = self.failed_surveys.saturating_add(1);
+                SURVEY_PAUSES.longest
             }
         };
-        // What others have left stays at the first look, and when the session's end has not been seen.
-        let early = job.generation != Some(self.generation);
-        self.next_survey = Instant::now() + if early { SURVEY_AGAIN } else { pause };
+        self.next_survey = Instant::now() + pause;
         if self.tools.stats.is_on() {
             let state = self.tools.shared.lock();
             self.tools.stats.send(metrics::limits(&self.tools, &state));

@@ -1,5 +1,5 @@
 use crossbeam_channel::{bounded, never};
-use nodepool_drivers::api::{Problems, Table, Value};
+use nodepool_drivers::api::{Error, ErrorKind, Problems, Table, Value};
 use serde_json::json;
 use slog::{Discard, o};
 
@@ -115,6 +115,72 @@ fn what_no_step_moves_on_is_not_waited_for() {
     assert!(worker.deadline() > Instant::now());
     worker.tools.shared.lock().complete = true;
     assert_eq!(worker.deadline(), worker.next_ages);
+}
+
+/// A look at the provider comes back, and the thread does what is due.
+fn surveyed(worker: &mut Worker, outcome: Result<Found, ErrorKind>) -> Duration {
+    let tools = Arc::clone(&worker.tools);
+    let is_known = tools.shared.lock().facts.contains_key("cloud");
+    let generation = is_known.then_some(worker.generation);
+    let job = Survey { tools, generation, cancel: Arc::new(StopSource::new()) };
+    let begun = Instant::now();
+    let has_failed = outcome.is_err();
+    worker.take_survey(Finished { job, outcome: Ok(outcome.map_err(|kind| Error::new(kind, "no"))) });
+    // Such as after a deletion: no reason to ask who has failed to answer.
+    if has_failed {
+        worker.look_soon();
+    }
+    worker.step();
+    worker.next_survey - begun
+}
+
+/// A provider that refused the password was asked every two seconds for ever, which locks an account at some clouds.
+#[test]
+fn looks_that_fail_are_repeated_after_pauses_that_grow_and_a_mistake_is_not_asked_for_soon() {
+    use ErrorKind::{Permanent, Timeout, Transient, Unavailable};
+    let cases: [(&[ErrorKind], &[u64]); 4] = [
+        (&[Transient; 7], &[2, 4, 8, 16, 32, 60, 60]),
+        (&[Unavailable; 6], &[2, 4, 8, 16, 32, 60]),
+        (&[Permanent; 2], &[60, 60]),
+        (&[Timeout, Permanent, Unavailable], &[2, 60, 8]),
+    ];
+    for (known, (kinds, pauses)) in
+        [false, true].into_iter().flat_map(|known| cases.map(|case| (known, case)))
+    {
+        let section = || json!({"name": "cloud", "pools": []});
+        let mut idle = Idle::new(section());
+        let worker = &mut idle.worker;
+        if known {
+            surveyed(worker, Ok(Found::default()));
+        }
+        for (kind, expected) in kinds.iter().zip(pauses) {
+            let pause = surveyed(worker, Err(*kind));
+            let shares = pause.div_duration_f64(Duration::from_secs(*expected));
+            assert!((0.7..1.3).contains(&shares), "{kind:?} of {kinds:?}: {pause:?}");
+            assert_eq!(worker.is_silent(), !known || *kind == Unavailable, "{kind:?}");
+        }
+        // Once it has answered the first pause is short again.
+        surveyed(worker, Ok(Found::default()));
+        assert!(surveyed(worker, Ok(Found::default())) >= SURVEY_ROUND);
+        assert!(surveyed(worker, Err(Transient)) < SURVEY_AGAIN * 2);
+        surveyed(worker, Err(Permanent));
+        // As it is after an edit, which is a reason to ask at once.
+        let new = tools(&idle.session, section());
+        idle.worker.handle_event(Event::Configured(new));
+        assert!(idle.worker.next_survey <= Instant::now());
+        assert!(surveyed(&mut idle.worker, Err(Transient)) < SURVEY_AGAIN * 2);
+    }
+}
+
+/// Launches that find nobody at the provider have it looked at: otherwise nothing would be launched for a minute.
+#[test]
+fn a_provider_that_launches_find_silent_is_looked_at_soon() {
+    let mut idle = Idle::new(json!({"name": "cloud", "pools": []}));
+    let worker = &mut idle.worker;
+    surveyed(worker, Ok(Found::default()));
+    worker.tools.note_outage();
+    worker.step();
+    assert!(worker.next_survey <= Instant::now() + SURVEY_AGAIN);
 }
 
 /// Each of them may hold a worker for two minutes, and they came first because they are older.
