@@ -9,7 +9,7 @@ use nodepool_drivers::api::{
     CallContext, Error, ErrorKind, LabelImage, NodeRequestHandler, NodeSettings, NodeSpec, PoolSettings,
     UNDO_LIMIT, metadata,
 };
-use nodepool_threads::{StopToken, activity_within, crash_point};
+use nodepool_threads::{Pauses, StopToken, activity_within, crash_point};
 use serde_json::Value;
 use slog::{Logger, info, warn};
 
@@ -30,9 +30,9 @@ const CONSOLE_LIMIT: Duration = Duration::from_secs(60);
 /// How long to wait when a provider asks for fewer calls.
 const RATE_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long to wait after a first attempt that nobody was there for, and so much longer after each further one: three
-/// attempts, as they are the default, survive an outage of a minute.
-const OUTAGE_PAUSE: Duration = Duration::from_secs(20);
+/// The pauses after attempts that nobody was there for: three attempts, as they are the default, survive an outage of a
+/// minute, and however many there are, the last of them is not long after the outage.
+const OUTAGE_PAUSES: Pauses = Pauses { first: Duration::from_secs(20), longest: Duration::from_secs(60) };
 
 /// A node that is locked by us.
 pub(super) struct HeldNode {
@@ -181,16 +181,11 @@ impl Launch {
             if attempt >= settings.launch_retries || ends {
                 break error;
             }
-            let pause = match error.kind() {
-                ErrorKind::RateLimited => RATE_PAUSE,
-                ErrorKind::Unavailable => {
-                    tools.note_outage();
-                    OUTAGE_PAUSE * attempt
-                }
-                _ => Duration::ZERO,
-            };
+            if error.kind() == ErrorKind::Unavailable {
+                tools.note_outage();
+            }
             // The next attempt, if there is one, finds out when the wait has been ended.
-            let _ = stop.wait(pause);
+            let _ = stop.wait(pause_after(error.kind(), attempt));
         };
         warn!(log, "the node cannot be launched"; "label" => &self.label, "reason" => %failed);
         node.record.set_state(NodeState::Failed);
@@ -329,7 +324,31 @@ impl Launch {
     }
 }
 
+/// How long to wait for the next attempt when the last one, counted from 1, has failed in this way.
+fn pause_after(kind: ErrorKind, attempt: u32) -> Duration {
+    match kind {
+        ErrorKind::RateLimited => RATE_PAUSE,
+        ErrorKind::Unavailable => OUTAGE_PAUSES.after(attempt - 1),
+        _ => Duration::ZERO,
+    }
+}
+
 /// What of a failure is a lost session, which everything else is lost with.
 pub(super) fn is_lost(error: &ZkError) -> bool {
     error.is(ZkErrorKind::SessionLost)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With `launch-retries: 20` the last pause was over six minutes, although the cloud might have been back for long.
+    #[test]
+    fn an_outage_is_waited_for_in_pauses_of_a_minute_at_most() {
+        let pauses =
+            [1, 2, 3, 4, 20, u32::MAX].map(|attempt| pause_after(ErrorKind::Unavailable, attempt).as_secs());
+        assert_eq!(pauses, [20, 40, 60, 60, 60, 60]);
+        assert_eq!(pause_after(ErrorKind::RateLimited, 20), RATE_PAUSE);
+        assert_eq!(pause_after(ErrorKind::Transient, 20), Duration::ZERO);
+    }
 }
