@@ -60,7 +60,7 @@ impl Node {
             instance: record.final_instance().map(str::to_owned),
             locked: listed.locked,
             version,
-            hold_expiration: record.get("hold_expiration").as_f64().filter(|seconds| *seconds > 0.0),
+            hold_expiration: whole_number(record.get("hold_expiration")).filter(|seconds| *seconds > 0.0),
         }
     }
 
@@ -102,6 +102,15 @@ fn resources(value: &Value) -> Resources {
     }
 }
 
+/// A number without its fraction, also where it stands as text, as the original reads it; `None` of anything else.
+fn whole_number(value: &Value) -> Option<f64> {
+    match value {
+        // Not as a number with a fraction or an exponent: that is no number of seconds in the original.
+        Value::String(text) => text.trim().parse::<i32>().ok().map(f64::from),
+        value => value.as_f64().map(f64::trunc),
+    }
+}
+
 fn says_needs(resources: &Value) -> bool {
     resources.as_object().is_some_and(|amounts| !amounts.is_empty())
 }
@@ -117,5 +126,31 @@ mod tests {
         assert_eq!(resources(&json!({"instances": 1, "ram": 5})).get("ram"), Some(5));
         assert_eq!(resources(&Value::Null), Resources::one_instance());
         assert_eq!(resources(&json!({})), Resources::one_instance());
+    }
+
+    /// Who held a node wrote the number as text, and the node was held for ever.
+    #[test]
+    fn how_long_a_node_may_be_held_may_stand_as_text() {
+        for (written, expected) in [
+            (json!(3600), Some(3600.0)),
+            (json!("3600"), Some(3600.0)),
+            (json!(" +3600\n"), Some(3600.0)),
+            (json!(3600.5), Some(3600.0)),
+            (json!(0.5), None),
+            (json!(0), None),
+            (json!("0"), None),
+            (json!("-1"), None),
+            (json!("3600.5"), None),
+            (json!("1e3"), None),
+            (json!("a week"), None),
+            (json!(""), None),
+            (json!(true), None),
+            (Value::Null, None),
+        ] {
+            let mut record = NodeRecord::new(NodeState::Hold, "a");
+            record.set("hold_expiration", written.clone());
+            let node = Node::of(&ListedNode { id: "1".to_owned(), record, locked: false }, 0);
+            assert_eq!(node.hold_expiration, expected, "{written}");
+        }
     }
 }
