@@ -197,8 +197,12 @@ impl Worker {
                     warn!(self.log, "the provider does not say how it stands"; "reason" => &why);
                 }
                 self.mute = Some(why);
-                let is_mistake = error.kind() == ErrorKind::Permanent;
-                let times = if is_mistake { u32::MAX } else { self.failed_surveys };
+                let times = match error.kind() {
+                    ErrorKind::Permanent => u32::MAX,
+                    // No login was seen by anybody, and each look takes its time.
+                    ErrorKind::Unavailable => 0,
+                    _ => self.failed_surveys,
+                };
                 self.failed_surveys = self.failed_surveys.saturating_add(1);
                 SURVEY_PAUSES.jittered(times)
             }

@@ -140,9 +140,9 @@ fn looks_that_fail_are_repeated_after_pauses_that_grow_and_a_mistake_is_not_aske
     use ErrorKind::{Permanent, Timeout, Transient, Unavailable};
     let cases: [(&[ErrorKind], &[u64]); 4] = [
         (&[Transient; 7], &[2, 4, 8, 16, 32, 60, 60]),
-        (&[Unavailable; 6], &[2, 4, 8, 16, 32, 60]),
+        (&[Unavailable; 6], &[2; 6]),
         (&[Permanent; 2], &[60, 60]),
-        (&[Timeout, Permanent, Unavailable], &[2, 60, 8]),
+        (&[Timeout, Permanent, Transient, Unavailable], &[2, 60, 8, 2]),
     ];
     for (known, (kinds, pauses)) in
         [false, true].into_iter().flat_map(|known| cases.map(|case| (known, case)))
