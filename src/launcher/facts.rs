@@ -96,17 +96,13 @@ pub fn label_ready(
 
 #[cfg(test)]
 mod tests {
-    use nodepool_drivers::api::{Problems, Table};
-    use serde_json::{Value as Json, json};
+    use serde_json::json;
 
     use super::*;
+    use crate::launcher::tools::testing::fake;
 
-    fn settings(section: Json, outside: Option<&str>) -> ProviderSettings {
-        let section: Value = serde_json::from_value(section).unwrap();
-        let driver = nodepool_drivers::drivers().iter().find(|driver| driver.name() == "fake").unwrap();
-        let config = driver.configure(&Table::new(&section, "providers[0]", &Problems::new()).unwrap());
-        let settings = config.unwrap().settings().clone();
-        ProviderSettings { outside: outside.map(str::to_owned), ..settings }
+    fn settings(section: serde_json::Value, outside: Option<&str>) -> ProviderSettings {
+        ProviderSettings { outside: outside.map(str::to_owned), ..fake(section).settings().clone() }
     }
 
     #[test]

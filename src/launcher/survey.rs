@@ -190,12 +190,13 @@ fn look_at_label(
 
 #[cfg(test)]
 mod tests {
-    use nodepool_drivers::api::{NodeRequest, NodeRequestHandler, Nodes, Problems, Resources, Table, Value};
+    use nodepool_drivers::api::{NodeRequest, NodeRequestHandler, Nodes, Resources};
     use serde_json::json;
     use slog::{Discard, Logger, o};
 
     use super::*;
     use crate::launcher::facts::LabelFacts;
+    use crate::launcher::tools::testing::fake;
 
     /// A cloud that says this of each label.
     struct Says(Result<bool, ErrorKind>);
@@ -225,10 +226,7 @@ mod tests {
         let call = CallContext { stop: source.token(), log: Logger::root(Discard, o!()) };
         let label = json!({"name": "a", "cloud-image": "i"});
         let section = json!({"name": "p", "cloud-images": [{"name": "i"}], "pools": [{"name": "main", "labels": [label]}]});
-        let section: Value = serde_json::from_value(section).unwrap();
-        let driver = nodepool_drivers::drivers().iter().find(|driver| driver.name() == "fake").unwrap();
-        let config =
-            driver.configure(&Table::new(&section, "providers[0]", &Problems::new()).unwrap()).unwrap();
+        let config = fake(section);
         let pool = &config.nodes().unwrap().pools["main"];
         let key = ("main".to_owned(), "a".to_owned());
         let (ill, no) = (Err(ErrorKind::Transient), Err(ErrorKind::NotFound));

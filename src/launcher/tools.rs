@@ -86,3 +86,17 @@ impl Tools {
         number.map_or(DEFAULT_CONCURRENCY, |number| number.min(MOST_CONCURRENCY))
     }
 }
+
+#[cfg(test)]
+pub(super) mod testing {
+    use nodepool_drivers::api::{Problems, ProviderConfig, Table, Value};
+
+    use super::*;
+
+    /// What a section says of a fake provider.
+    pub(in crate::launcher) fn fake(section: serde_json::Value) -> Arc<dyn ProviderConfig> {
+        let section: Value = serde_json::from_value(section).unwrap();
+        let driver = nodepool_drivers::drivers().iter().find(|driver| driver.name() == "fake").unwrap();
+        driver.configure(&Table::new(&section, "providers[0]", &Problems::new()).unwrap()).unwrap()
+    }
+}

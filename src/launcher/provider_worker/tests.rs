@@ -1,11 +1,12 @@
 use crossbeam_channel::{bounded, never};
-use nodepool_drivers::api::{Error, ErrorKind, Problems, Table, Value};
+use nodepool_drivers::api::{Error, ErrorKind};
 use serde_json::json;
 use slog::{Discard, o};
 
 use super::*;
 use crate::config::{Server, ZooKeeperConfig};
 use crate::launcher::shared::Shared;
+use crate::launcher::tools::testing::fake;
 use crate::launcher::world::testing::node;
 use crate::stats::Stats;
 use crate::zk::{Nodes, Requests, SessionThread};
@@ -41,10 +42,7 @@ impl Idle {
 
 fn tools(session: &Session, section: serde_json::Value) -> Arc<Tools> {
     let log = Logger::root(Discard, o!());
-    let value: Value = serde_json::from_value(section).unwrap();
-    let problems = Problems::new();
-    let fake = nodepool_drivers::drivers().iter().find(|driver| driver.name() == "fake").unwrap();
-    let config = fake.configure(&Table::new(&value, "providers[0]", &problems).unwrap()).unwrap();
+    let config = fake(section);
     Arc::new(Tools {
         name: "cloud".to_owned(),
         provider: config.open(&log).unwrap(),
