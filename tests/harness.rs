@@ -196,12 +196,17 @@ fn holds_a_network() {
 #[ignore = "run by services_of_openstack_never_outlive_the_test_process"]
 fn holds_services_of_openstack() {
     let began = Instant::now();
-    let services = OpenStack::start_with(openstack::Options { disk_mb: Some(1), ..Default::default() });
+    let services = OpenStack::start_with(openstack::Options {
+        disk_mb: Some(1),
+        servers: true,
+        volumes: true,
+        ..Default::default()
+    });
     services.serve_tls();
     eprintln!("started in {:?}", began.elapsed());
     let too_much = std::fs::write(services.store().join("images/filler"), vec![1; 2 << 20]).unwrap_err();
     assert_eq!(too_much.kind(), std::io::ErrorKind::StorageFull);
-    println!("\nholds {} {}", services.pid(Service::Glance), services.dir().display());
+    println!("\nholds {} {}", services.pid(Service::Nova), services.dir().display());
     std::io::stdin().lines().for_each(drop);
 }
 
@@ -253,10 +258,10 @@ fn services_of_openstack_never_outlive_the_test_process() {
         };
         all.filter(of_ours).count()
     };
-    assert_eq!(processes(), 3);
+    assert_eq!(processes(), 7);
     holder.kill().unwrap();
     holder.wait().unwrap();
-    eventually(SOON, "Glance to be killed", || (!is_alive(pid)).then_some(()));
+    eventually(SOON, "Nova to be killed", || (!is_alive(pid)).then_some(()));
     eventually(SOON, "all to be killed", || (processes() == 0).then_some(()));
     eventually(SOON, "their data to be removed", || (!dir.exists()).then_some(()));
 }
