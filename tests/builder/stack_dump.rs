@@ -103,7 +103,7 @@ fn a_dump_shows_every_thread_where_it_is_and_disturbs_no_build() {
 
 /// What is built for users is optimised, compressed, and was made somewhere else.
 #[test]
-#[ignore = "NODEPOOL_RELEASED_BUILDER has to name an optimised builder; scripts/test has one"]
+#[ignore = "NODEPOOL_RELEASED_BUILDER has to name an optimised builder; scripts/test --release has one"]
 fn a_release_shows_certain_stacks_with_lines_and_needs_little_memory_for_it() {
     let program = std::env::var("NODEPOOL_RELEASED_BUILDER").expect("it names an optimised builder");
     let sandbox = Sandbox::new("builder-dump-release");
