@@ -13,7 +13,7 @@ use super::cleaner::{Rules, Why, still};
 use super::handler::{Handler, Step, decline_untaken};
 use super::launch::{Launch, LaunchEnd};
 use super::metrics;
-use super::survey::Leaked;
+use super::survey::is_nobodys;
 use super::tools::Tools;
 use super::world::Node;
 use crate::model::{NodeState, now};
@@ -164,10 +164,7 @@ impl Job for Deletion {
         let log = self.tools.log.new(o!("node" => self.node.clone()));
         let deleted = match &self.what {
             What::Node(why) => self.delete(*why, stop, &log),
-            What::Leaked(external_id) => {
-                let leaked = Leaked { external_id: external_id.clone(), node: self.node.clone() };
-                self.delete_leaked(&leaked, stop, &log)
-            }
+            What::Leaked(external_id) => self.delete_leaked(external_id, stop, &log),
         };
         deleted.unwrap_or_else(|error| {
             warn!(log, "a node cannot be deleted"; "reason" => %error);
@@ -222,15 +219,15 @@ impl Deletion {
         Ok(if unnamed { Deleted::GoneUnnamed } else { Deleted::Gone })
     }
 
-    fn delete_leaked(&self, leaked: &Leaked, stop: &StopToken, log: &Logger) -> Result<Deleted, ZkError> {
-        let (tools, external_id) = (&self.tools, leaked.external_id.as_str());
+    fn delete_leaked(&self, external_id: &str, stop: &StopToken, log: &Logger) -> Result<Deleted, ZkError> {
+        let tools = &self.tools;
         let Some(cloud) = tools.provider.nodes().filter(|_| !stop.is_stopped()) else {
             return Ok(Deleted::NotNow);
         };
         // The copy of the tree may be behind.
-        let is_nobodys = match tools.nodes.read(&leaked.node)? {
+        let is_nobodys = match tools.nodes.read(&self.node)? {
             None => true,
-            Some(Ok((record, _))) => leaked.is_nobodys(Some(record.final_instance())),
+            Some(Ok((record, _))) => is_nobodys(external_id, Some(record.final_instance())),
             Some(Err(_)) => false,
         };
         if !is_nobodys {

@@ -9,7 +9,7 @@ use nodepool_drivers::api::Resources;
 use super::world::{Node, World};
 
 /// How long the copy of the tree may take to have what was written, in the worst case.
-const LAG: Duration = Duration::from_secs(5);
+pub(super) const LAG: Duration = Duration::from_secs(5);
 
 /// The number of a reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nodepool_drivers::api::{PoolSettings, Resources};
 use nodepool_threads::{Mutex, MutexGuard};
 
 use super::board::Board;
 use super::facts::ProviderFacts;
-use super::ledger::{Ledger, Limits, Shortage, Ticket, Wanted};
+use super::ledger::{LAG, Ledger, Limits, Shortage, Ticket, Wanted};
 use super::world::World;
 use crate::config::{DiskImage, LauncherConfig};
 use crate::model::RequestState;
@@ -49,9 +49,6 @@ impl Shared {
         self.0.lock()
     }
 }
-
-/// How long the copy of the tree may take to show that a request was taken.
-const LAG: Duration = Duration::from_secs(5);
 
 impl State {
     /// The abandoned requests that still say that they are being served.
@@ -147,6 +144,8 @@ fn resource_of(key: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;

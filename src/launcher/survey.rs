@@ -115,20 +115,18 @@ impl Survey {
             Some(Leaked { external_id: instance.external_id.clone(), node })
         };
         let ours = instances.iter().filter(|instance| self.is_ours(instance)).filter_map(of_node);
-        let is_nobodys = |leaked: &Leaked| {
+        let is_leaked = |Leaked { external_id, node }: &Leaked| {
             let mut looks = [&before, &after].into_iter();
-            looks.all(|nodes| leaked.is_nobodys(nodes.get(&leaked.node).map(Option::as_deref)))
+            looks.all(|nodes| is_nobodys(external_id, nodes.get(node).map(Option::as_deref)))
         };
-        ours.filter(is_nobodys).collect()
+        ours.filter(is_leaked).collect()
     }
 }
 
-impl Leaked {
-    /// Whether it is no node's. `node` is the record of its node, if there is one, and in it the instance that the node has
-    /// for good, if it has one yet. A cloud may make an instance late, when its node has got another one.
-    pub(super) fn is_nobodys(&self, node: Option<Option<&str>>) -> bool {
-        node.is_none_or(|instance| instance.is_some_and(|instance| instance != self.external_id))
-    }
+/// Whether an instance is no node's. `node` is the record of its node, if there is one, and in it the instance that the node
+/// has for good, if it has one yet. A cloud may make an instance late, when its node has got another one.
+pub(super) fn is_nobodys(external_id: &str, node: Option<Option<&str>>) -> bool {
+    node.is_none_or(|instance| instance.is_some_and(|instance| instance != external_id))
 }
 
 /// The removal of what deletions have left at the provider besides instances.

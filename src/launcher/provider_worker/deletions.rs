@@ -100,7 +100,6 @@ impl Worker {
         }
         let tools = Arc::clone(&self.tools);
         let Some(settings) = tools.pool(pool) else { return };
-        let all: Vec<&str> = tools.pools().into_iter().map(|pool| pool.name.as_str()).collect();
         let (among, found) = {
             let state = tools.shared.lock();
             let oldest = |among: &[&str]| {
@@ -109,6 +108,7 @@ impl Worker {
             let room = RoomFor { provider: &tools.name, pool: settings, label, tenant: None };
             match oldest(&[pool]) {
                 None if state.has_room_in_pool(&room) => {
+                    let all: Vec<&str> = tools.pools().into_iter().map(|pool| pool.name.as_str()).collect();
                     let found = oldest(&all);
                     (all, found)
                 }
